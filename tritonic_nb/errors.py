@@ -1,0 +1,222 @@
+"""Every error this package raises, in one hierarchy.
+
+::
+
+    TritonicError
+    ├── SessionClosedError          the session was closed; open a new one
+    ├── ArgumentError               an argument that no model or server could make right
+    ├── ServerError
+    │   ├── ServerUnreachableError  nothing answers at that address
+    │   ├── ServerTimeoutError      the server took longer than the time limit
+    │   ├── ServerRefusedError      the server answered with an error of its own
+    │   ├── RestrictedApiError      the server demands a header for this API
+    │   ├── ServerStartError        an embedded server did not come up
+    │   └── RuntimeUnavailableError the embedded server cannot be prepared here
+    ├── ModelError
+    │   ├── ModelNotFoundError      no such model (or version) in the repository
+    │   ├── ModelNotReadyError      the model exists and is not loaded
+    │   ├── ModelLoadError          the server tried to load it and failed
+    │   └── ModelFileError          a model file or folder that cannot be served
+    ├── TensorError
+    │   ├── TensorNameError         an input or output the model does not have
+    │   ├── TensorDatatypeError     the wrong datatype
+    │   ├── TensorShapeError        the wrong rank or dimension
+    │   └── BatchSizeError          a larger batch than the model takes
+    ├── SharedMemoryError
+    │   ├── RegionTooSmallError     the tensor needs more bytes than the region has
+    │   ├── NoSpaceError            /dev/shm is too full
+    │   ├── RegionNotVisibleError   the server cannot open the region
+    │   ├── RegionLostError         the server no longer knows the region
+    │   ├── RegionInUseError        a request still uses the region
+    │   ├── SharedMemoryDisabledError     switched off on the server
+    │   ├── SharedMemoryUnsupportedError  not on this platform
+    │   └── NoCudaDeviceError       no CUDA device to hold a region
+    └── ImageError
+        ├── ImageReadError          not a readable picture
+        └── ImageTooLargeError      more pixels than the limit: a decompression bomb
+
+A message says what failed, with which tensor, region or model and which
+numbers; :attr:`TritonicError.remedy` says what to do about it, and ``str()``
+shows both.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArgumentError",
+    "BatchSizeError",
+    "ImageError",
+    "ImageReadError",
+    "ImageTooLargeError",
+    "ModelError",
+    "ModelFileError",
+    "ModelLoadError",
+    "ModelNotFoundError",
+    "ModelNotReadyError",
+    "NoCudaDeviceError",
+    "NoSpaceError",
+    "RegionInUseError",
+    "RegionLostError",
+    "RegionNotVisibleError",
+    "RegionTooSmallError",
+    "RestrictedApiError",
+    "RuntimeUnavailableError",
+    "ServerError",
+    "ServerRefusedError",
+    "ServerStartError",
+    "ServerTimeoutError",
+    "ServerUnreachableError",
+    "SessionClosedError",
+    "SharedMemoryDisabledError",
+    "SharedMemoryError",
+    "SharedMemoryUnsupportedError",
+    "TensorDatatypeError",
+    "TensorError",
+    "TensorNameError",
+    "TensorShapeError",
+    "TritonicError",
+]
+
+
+class TritonicError(Exception):
+    """The base of every error this package raises.
+
+    Parameters
+    ----------
+    message
+        What failed, with which tensor, region, model or address, and the numbers.
+    remedy
+        What to do about it, as an instruction. May be empty.
+    """
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message, remedy)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  What to do: {self.remedy}" if self.remedy else self.message
+
+
+class SessionClosedError(TritonicError):
+    """The session was closed and cannot be used again."""
+
+
+class ArgumentError(TritonicError, ValueError):
+    """An argument is not of the form that the call takes."""
+
+
+class ServerError(TritonicError):
+    """The server could not be reached, started, or would not do what was asked."""
+
+
+class ServerUnreachableError(ServerError):
+    """Nothing that speaks Triton's protocol answers at the address."""
+
+
+class ServerTimeoutError(ServerError):
+    """The server did not answer within the time limit."""
+
+
+class ServerRefusedError(ServerError):
+    """The server answered with an error that has no class of its own here."""
+
+
+class RestrictedApiError(ServerError):
+    """The server demands a header before it opens this API."""
+
+
+class ServerStartError(ServerError):
+    """An embedded server ended, or was not ready in time."""
+
+
+class RuntimeUnavailableError(ServerError):
+    """The embedded server cannot be prepared on this machine."""
+
+
+class ModelError(TritonicError):
+    """Something is wrong with a model rather than with a request."""
+
+
+class ModelNotFoundError(ModelError, LookupError):
+    """The server's repository has no such model or version."""
+
+
+class ModelNotReadyError(ModelError):
+    """The model is in the repository and is not loaded."""
+
+
+class ModelLoadError(ModelError):
+    """The server could not load the model; the message carries its reason."""
+
+
+class ModelFileError(ModelError, ValueError):
+    """A model file or folder cannot be read or is of a kind that cannot be served."""
+
+
+class TensorError(TritonicError, ValueError):
+    """A tensor does not fit the model."""
+
+
+class TensorNameError(TensorError, LookupError):
+    """The model has no input or output of this name, or one was not given."""
+
+
+class TensorDatatypeError(TensorError, TypeError):
+    """The array's datatype is not the one that the model takes."""
+
+
+class TensorShapeError(TensorError):
+    """The array's rank or a dimension is not the one that the model takes."""
+
+
+class BatchSizeError(TensorError):
+    """The batch is larger than the model's ``max_batch_size``, or differs between inputs."""
+
+
+class SharedMemoryError(TritonicError):
+    """A shared-memory region could not be made, registered, written or read."""
+
+
+class RegionTooSmallError(SharedMemoryError):
+    """A tensor needs more bytes than its region has."""
+
+
+class NoSpaceError(SharedMemoryError):
+    """``/dev/shm`` has too little free space for the region."""
+
+
+class RegionNotVisibleError(SharedMemoryError):
+    """The server cannot open the region: it runs on another host or in another container."""
+
+
+class RegionLostError(SharedMemoryError):
+    """The server no longer knows a region that was registered: it was restarted, most likely."""
+
+
+class RegionInUseError(SharedMemoryError):
+    """The server still uses the region for a request."""
+
+
+class SharedMemoryDisabledError(SharedMemoryError):
+    """The server was started without shared memory for clients."""
+
+
+class SharedMemoryUnsupportedError(SharedMemoryError):
+    """This platform or server has no shared memory of the kind that was asked for."""
+
+
+class NoCudaDeviceError(SharedMemoryError):
+    """CUDA shared memory was asked for and no CUDA device was found."""
+
+
+class ImageError(TritonicError, ValueError):
+    """A picture could not be turned into a tensor."""
+
+
+class ImageReadError(ImageError):
+    """The file is missing, truncated, or not a picture in a known format."""
+
+
+class ImageTooLargeError(ImageError):
+    """The picture has more pixels than the limit."""
