@@ -1,3 +1,34 @@
-"""Triton Inference Server over shared memory, from a Jupyter notebook."""
+"""Triton Inference Server over shared memory, from a Jupyter notebook.
+
+Start with :func:`serve` and :class:`Session`; `README.md` has an example.
+"""
+
+from __future__ import annotations
+
+from tritonic_nb import samples
+from tritonic_nb.errors import TritonicError
+from tritonic_nb.images import ImageTransform
+from tritonic_nb.memory import RegionDescriptor, SharedMemoryType
+from tritonic_nb.result import InferenceResult
+from tritonic_nb.server import Server, serve
+from tritonic_nb.session import Session
+from tritonic_nb.tensors import ModelSpec, TensorSpec
+from tritonic_nb.transport import SSLOptions
+
+__all__ = [
+    "ImageTransform",
+    "InferenceResult",
+    "ModelSpec",
+    "RegionDescriptor",
+    "SSLOptions",
+    "Server",
+    "Session",
+    "SharedMemoryType",
+    "TensorSpec",
+    "TritonicError",
+    "__version__",
+    "samples",
+    "serve",
+]
 
 __version__ = "0.1.0"

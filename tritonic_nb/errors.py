@@ -179,7 +179,15 @@ class SharedMemoryError(TritonicError):
 
 
 class RegionTooSmallError(SharedMemoryError):
-    """A tensor needs more bytes than its region has."""
+    """A tensor needs more bytes than its region has.
+
+    Attributes
+    ----------
+    needed_nbytes
+        The bytes that the server asked for, where it said so.
+    """
+
+    needed_nbytes: int | None = None
 
 
 class NoSpaceError(SharedMemoryError):

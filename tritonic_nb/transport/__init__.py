@@ -1,0 +1,27 @@
+"""The ways to a server: requests, replies and their errors."""
+
+from __future__ import annotations
+
+from tritonic_nb.transport.base import (
+    InferReply,
+    InferRequest,
+    InputTensor,
+    OutputTensor,
+    RegionSlice,
+    RequestedOutput,
+    Transport,
+)
+from tritonic_nb.transport.engine import SSLOptions
+from tritonic_nb.transport.http import HttpTransport
+
+__all__ = [
+    "HttpTransport",
+    "InferReply",
+    "InferRequest",
+    "InputTensor",
+    "OutputTensor",
+    "RegionSlice",
+    "RequestedOutput",
+    "SSLOptions",
+    "Transport",
+]

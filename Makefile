@@ -1,0 +1,41 @@
+# Everything lives in .venv and the user's cache folder; `make clean` removes the first.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+TESTS ?= tests notebooks
+
+.PHONY: lab test lint browser clean
+
+lab: .venv/lab
+	$(BIN)/tritonic-nb prepare
+	$(BIN)/jupyter lab $(ARGS) notebooks/01-quickstart.ipynb
+
+test: .venv/test browser lint
+	$(BIN)/tritonic-nb prepare
+	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 $(TESTS) $(ARGS)
+
+lint: .venv/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+# The browser tests need a Chromium. Where it cannot be installed they are skipped, and say so.
+browser:
+	@sh tests/browser/install.sh
+
+.venv/lab: pyproject.toml | .venv/pip
+	$(BIN)/python -m pip install --quiet --editable '.[lab]'
+	@touch $@
+
+.venv/test: pyproject.toml | .venv/pip
+	$(BIN)/python -m pip install --quiet --editable '.[lab,test]'
+	@touch $@
+
+.venv/pip:
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@touch $@
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,217 @@
+"""The command ``tritonic-nb``: prepare, serve, demo."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from tritonic_nb import samples
+from tritonic_nb.errors import ArgumentError, TritonicError
+from tritonic_nb.images import load_image
+from tritonic_nb.memory import SharedMemoryType
+from tritonic_nb.render import human_bytes
+from tritonic_nb.result import InferenceResult
+from tritonic_nb.server import NVIDIA_EXAMPLES, Server, prepare, serve
+from tritonic_nb.session import Session
+
+__all__ = ["main"]
+
+_ROUNDS = 15  # of the demo's comparison, each way
+_LOG_LINES = 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments
+        What follows the command's name; by default the process's own.
+
+    Returns
+    -------
+    int
+        The exit status: 0, or 1 after an error that was told on standard error.
+    """
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except TritonicError as error:
+        print(f"tritonic-nb: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("tritonic-nb: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tritonic-nb", description="Triton Inference Server over shared memory."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    made = commands.add_parser("prepare", help="prepare the embedded server, once")
+    made.set_defaults(command=_prepare)
+
+    served = commands.add_parser(
+        "serve", help="run the embedded server in the foreground, with NVIDIA's example models"
+    )
+    served.add_argument(
+        "models",
+        nargs="*",
+        metavar="MODEL",
+        help="a teaching model's name, or NAME=PATH of an ONNX file or model folder "
+        f"(default: {' '.join(NVIDIA_EXAMPLES)})",
+    )
+    served.add_argument(
+        "--open",
+        action="store_true",
+        help="open every API to whoever reaches the port, so that any Triton client works",
+    )
+    served.add_argument(
+        "--headers-file",
+        type=Path,
+        metavar="FILE",
+        help="write the header that opens the protected APIs to this new file, as JSON, "
+        "for Session(url, headers=json.load(...))",
+    )
+    for protocol in ("http", "grpc", "metrics"):
+        served.add_argument(f"--{protocol}-port", type=int, default=0, metavar="PORT")
+    served.set_defaults(command=_serve)
+
+    shown = commands.add_parser(
+        "demo", help="classify a picture through shared memory, and compare with plain HTTP"
+    )
+    shown.add_argument("image", nargs="?", metavar="IMAGE", help="default: a cat")
+    shown.set_defaults(command=_demo)
+    return parser
+
+
+def _prepare(options: argparse.Namespace) -> int:  # noqa: ARG001 - every command has the same form
+    prepare()
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    names, files = _models(options.models or NVIDIA_EXAMPLES)
+    # SIGTERM ends it as Ctrl-C does, so that the server and its files go too.
+    signal.signal(signal.SIGTERM, _interrupt)
+    with serve(
+        names,
+        protected=not options.open,
+        http_port=options.http_port,
+        grpc_port=options.grpc_port,
+        metrics_port=options.metrics_port,
+    ) as server:
+        for name, path in files.items():
+            server.add(name, path)
+            with server.session(model=name, shared_memory=SharedMemoryType.NONE):
+                pass  # opening a session loads its model
+        if options.headers_file:
+            _write_private(options.headers_file, json.dumps(server.headers))
+        _announce(server, (*names, *files), options)
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            print("stopping", flush=True)
+            return 0
+        lines = server.log.splitlines()[-_LOG_LINES:]
+        print("tritonic-nb: the server ended by itself:", *lines, sep="\n", file=sys.stderr)
+        return 1
+
+
+def _models(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Tell names of teaching models from ``NAME=PATH``."""
+    files = dict(word.split("=", 1) for word in words if "=" in word)
+    return [word for word in words if "=" not in word], files
+
+
+def _announce(server: Server, models: Sequence[str], options: argparse.Namespace) -> None:
+    print(f"Triton {server.version} is ready")
+    print(f"  HTTP     {server.url}")
+    print(f"  gRPC     {server.grpc_url}")
+    print(f"  metrics  {server.metrics_url}")
+    print(f"  models   {' '.join(models)}")
+    if not options.open:
+        where = options.headers_file or "--headers-file FILE, or --open to do without"
+        print(f"  loading models and shared memory need a header: {where}")
+    print("Ctrl-C stops it", flush=True)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a new file that only its owner can read."""
+    try:
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    except OSError as error:
+        raise ArgumentError(
+            f"{path} cannot be written: {error.strerror}", "name a new file in a folder of yours"
+        ) from error
+    with os.fdopen(fd, "w") as file:
+        file.write(text)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt
+
+
+def _demo(options: argparse.Namespace) -> int:
+    path = Path(options.image) if options.image else samples.image("cat")
+    image = load_image(path)
+    started = time.perf_counter()
+    with serve() as server:
+        server.add("classifier", samples.classifier())
+        with (
+            server.session(model="classifier") as shared,
+            server.session(model="classifier", shared_memory="none") as wired,
+        ):
+            print(
+                f"Triton {server.version} with the model, ready after "
+                f"{time.perf_counter() - started:.1f} s"
+            )
+            result = shared.infer(image)
+            print(f"{path.name}, {image.width} x {image.height}: {result.transform}\n")
+            print(*result.top_k(5), sep="\n")
+            _print_regions(shared)
+            _print_comparison(shared, wired, result)
+    return 0
+
+
+def _print_regions(session: Session) -> None:
+    print("\nThrough /dev/shm:")
+    for region in session.regions:
+        size = human_bytes(region.nbytes)
+        print(f"  {region.direction:6}  {region.tensor:16}  {size:>7}  {region.name}")
+
+
+def _print_comparison(shared: Session, wired: Session, first: InferenceResult) -> None:
+    """Print both ways' medians, measured in turn on the tensor of the first inference."""
+    if first.transform is None or first.image is None:
+        raise ArgumentError("the demo needs a picture")
+    tensor = first.transform(first.image)
+    ways = {"system shared memory": shared, "plain HTTP": wired}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    last = {}
+    for _ in range(_ROUNDS):
+        for name, session in ways.items():
+            last[name] = session.infer(tensor)
+            times[name].append(last[name].timings.total_ms)
+    print(f"\nThe same tensor both ways, median of {_ROUNDS} in turn:")
+    for name, result in last.items():
+        print(
+            f"  {name:20}  {statistics.median(times[name]):6.2f} ms, "
+            f"{human_bytes(result.shared_nbytes)} in shared memory, "
+            f"{human_bytes(result.wire_nbytes)} over the wire"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""CUDA shared memory: the one door to the CUDA runtime.
+
+Regions in device memory are not made yet; asking for one says what is missing.
+"""
+
+from __future__ import annotations
+
+from tritonic_nb.errors import NoCudaDeviceError, SharedMemoryUnsupportedError
+
+__all__ = ["require_device"]
+
+
+def require_device(device: int) -> None:
+    """Refuse CUDA shared memory, with the reason.
+
+    Parameters
+    ----------
+    device
+        The number of the CUDA device that was asked for.
+
+    Raises
+    ------
+    NoCudaDeviceError
+        If there is no CUDA device, or none of that number.
+    SharedMemoryUnsupportedError
+        If there is one: this version has system shared memory only.
+    """
+    remedy = "use shared_memory='system' or 'none'"
+    count, reason = _device_count()
+    if count == 0:
+        raise NoCudaDeviceError(f"no CUDA device was found: {reason}", remedy)
+    if not 0 <= device < count:
+        raise NoCudaDeviceError(
+            f"there is no CUDA device {device}: this machine has {count}, numbered from 0", remedy
+        )
+    raise SharedMemoryUnsupportedError(
+        "CUDA shared memory is not part of this version of tritonic_nb", remedy
+    )
+
+
+def _device_count() -> tuple[int, str]:
+    """Return the number of CUDA devices and, where it is 0, why."""
+    try:
+        from cuda.bindings import runtime
+    except ImportError as error:
+        return 0, f"cuda-python is not installed ({error})"
+    try:
+        status, count = runtime.cudaGetDeviceCount()
+    except RuntimeError as error:  # the CUDA libraries themselves do not load
+        return 0, str(error)
+    return (0, status.name) if status != runtime.cudaError_t.cudaSuccess else (int(count), "")

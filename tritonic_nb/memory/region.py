@@ -1,0 +1,177 @@
+"""What a shared-memory region is, whichever memory it lies in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy.typing as npt
+
+from tritonic_nb.errors import ArgumentError, RegionTooSmallError
+
+__all__ = ["Region", "RegionDescriptor", "SharedMemoryType"]
+
+_SLOT_ALIGNMENT = 64  # bytes: a cache line, and enough for every vector load
+
+
+class SharedMemoryType(str, Enum):
+    """How tensors travel between the session and the server.
+
+    Every place that takes one also takes its name in any case.
+    """
+
+    NONE = "none"
+    """Over the wire, in the body of the request and the reply."""
+    SYSTEM = "system"
+    """POSIX shared memory, a file under ``/dev/shm``."""
+    CUDA = "cuda"
+    """Memory of a CUDA device, by CUDA IPC."""
+    AUTO = "auto"
+    """``SYSTEM`` where the server can open it, else ``NONE``."""
+
+    def __str__(self) -> str:
+        return self.value
+
+    @classmethod
+    def parse(cls, value: SharedMemoryType | str) -> SharedMemoryType:
+        """Return the member of that name, in any case.
+
+        Raises
+        ------
+        ArgumentError
+            If there is none.
+        """
+        try:
+            return cls(value.lower()) if isinstance(value, str) else cls(value)
+        except ValueError:
+            raise ArgumentError(
+                f"{value!r} is not a shared-memory type",
+                f"use one of {', '.join(repr(m.value) for m in cls)}",
+            ) from None
+
+
+@dataclass(frozen=True)
+class RegionDescriptor:
+    """A region as it stood when it was described.
+
+    Attributes
+    ----------
+    name
+        The name under which the server knows it.
+    key
+        The POSIX name, as in ``/dev/shm``; empty for CUDA.
+    kind
+        The memory it lies in.
+    device_id
+        The CUDA device, or None.
+    nbytes
+        The whole region, in bytes.
+    fd
+        The open file descriptor, or None for CUDA.
+    address
+        Where it is mapped in this process, or the device pointer.
+    tensor, direction
+        The tensor it holds, and ``"input"`` or ``"output"``.
+    slots, slot_nbytes
+        How many requests can be in flight through it, and the bytes of each one's part.
+    state
+        ``"created"``, ``"registered"``, ``"quarantined"`` (a request was
+        abandoned and the server may still write to it) or ``"closed"``.
+    """
+
+    name: str
+    key: str
+    kind: SharedMemoryType
+    device_id: int | None
+    nbytes: int
+    fd: int | None
+    address: int
+    tensor: str
+    direction: str
+    slots: int
+    slot_nbytes: int
+    state: str
+
+
+class Region(ABC):
+    """A named block of memory that both the session and the server can reach.
+
+    Made by a session, never by hand. It is divided into slots of equal size,
+    one for each request in flight; a slot is an offset, the region itself is
+    always registered at offset 0 (servers before 2.61 add a region's own
+    offset twice).
+
+    Attributes
+    ----------
+    name, tensor, direction, slots, slot_nbytes, nbytes, state
+        As in :class:`RegionDescriptor`.
+    """
+
+    kind: SharedMemoryType
+    device_id: int | None = None
+
+    def __init__(
+        self, name: str, tensor: str, direction: str, slot_nbytes: int, slots: int
+    ) -> None:
+        self.name = name
+        self.tensor = tensor
+        self.direction = direction
+        self.slot_nbytes = slot_nbytes
+        self.slots = slots
+        self.state = "created"
+
+    @property
+    def stride(self) -> int:
+        """The bytes from the start of one slot to the start of the next."""
+        return -(-self.slot_nbytes // _SLOT_ALIGNMENT) * _SLOT_ALIGNMENT
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the whole region."""
+        return self.stride * self.slots
+
+    def offset(self, slot: int) -> int:
+        """Return where a slot starts, in bytes."""
+        if not 0 <= slot < self.slots:
+            raise IndexError(f"slot {slot} of a region with {self.slots}")
+        return self.stride * slot
+
+    def check_fits(self, nbytes: int) -> None:
+        """Refuse a tensor that is larger than a slot.
+
+        Raises
+        ------
+        RegionTooSmallError
+            With both sizes.
+        """
+        if nbytes > self.slot_nbytes:
+            raise RegionTooSmallError(
+                f"{self.direction} {self.tensor!r} needs {nbytes} bytes "
+                f"and region {self.name!r} has {self.slot_nbytes} for it",
+                "register it again with the larger shape, or let infer() grow it",
+            )
+
+    @abstractmethod
+    def write(self, array: npt.NDArray[Any], *, slot: int = 0) -> int:
+        """Write an array to a slot and return its bytes, checked against the slot."""
+
+    @abstractmethod
+    def read(
+        self, datatype: str, shape: Sequence[int], *, slot: int = 0, copy: bool = True
+    ) -> npt.NDArray[Any]:
+        """Read an array from a slot; ``copy=False`` gives a view that pins the region."""
+
+    @abstractmethod
+    def pinned(self) -> bool:
+        """Whether a view given out by ``read(copy=False)`` is still in use."""
+
+    @abstractmethod
+    def describe(self) -> RegionDescriptor:
+        """Return the region as it is now."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Remove the region. Views stay readable; safe to repeat."""

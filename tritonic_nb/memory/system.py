@@ -1,0 +1,216 @@
+"""System (POSIX) shared memory: files under ``/dev/shm``.
+
+Not ``multiprocessing.shared_memory``: before Python 3.13 a process that merely
+attaches deletes the owner's region when it exits (CPython issue 82300).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import logging
+import mmap
+import os
+import re
+import secrets
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from tritonic_nb.errors import NoSpaceError, SharedMemoryError
+from tritonic_nb.memory.region import Region, RegionDescriptor, SharedMemoryType
+from tritonic_nb.render import human_bytes
+from tritonic_nb.tensors import codec
+
+__all__ = ["KEY_PREFIX", "SHM_DIR", "SystemRegion"]
+
+SHM_DIR = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory, not a temp folder
+KEY_PREFIX = "tritonic_nb-"
+"""Every region of ours starts so, followed by the owner's process id."""
+
+_log = logging.getLogger("tritonic_nb.memory")
+
+
+class SystemRegion(Region):
+    """A region in ``/dev/shm``, mapped into this process.
+
+    The file is made with ``O_CREAT | O_EXCL`` and mode 0600 under an
+    unguessable name, its pages are reserved before it is mapped (so that a
+    full ``/dev/shm`` is an error and not a Bus error), and a POSIX record
+    lock on it is held for as long as this process lives and owns it: whoever
+    can take the lock has found an orphan. Record locks are not inherited by
+    forked children, so a child cannot keep a dead owner's region alive.
+
+    Parameters
+    ----------
+    tensor, direction
+        What the region is for.
+    slot_nbytes
+        The bytes of one slot, at least 1.
+    slots
+        How many slots.
+
+    Raises
+    ------
+    NoSpaceError
+        If ``/dev/shm`` has too little free space.
+    SharedMemoryError
+        If the file cannot be made.
+    """
+
+    kind = SharedMemoryType.SYSTEM
+
+    def __init__(self, tensor: str, direction: str, slot_nbytes: int, slots: int = 1) -> None:
+        name = _new_name(tensor)
+        super().__init__(name, tensor, direction, slot_nbytes, slots)
+        self.path = SHM_DIR / name
+        with contextlib.ExitStack() as undo:
+            self.fd = _create(self.path)
+            undo.callback(_remove, self.path, self.fd)
+            _reserve(self.fd, self.nbytes, f"{direction} {tensor!r}")
+            self._map = mmap.mmap(self.fd, self.nbytes)
+            undo.pop_all()
+        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        self._views: list[memoryview] = []
+        self._finalizer = weakref.finalize(self, _remove_if_owner, self.path, self.fd, os.getpid())
+
+    @property
+    def key(self) -> str:
+        """The POSIX name of the shared-memory object, for the server to open."""
+        return f"/{self.name}"
+
+    def write(self, array: npt.NDArray[Any], *, slot: int = 0) -> int:
+        """Copy `array` into a slot, once, and return its bytes.
+
+        Raises
+        ------
+        RegionTooSmallError
+            If it needs more bytes than the slot has.
+        """
+        self.check_fits(codec.encoded_nbytes(array))
+        with self._slot(slot) as target:
+            return codec.write(array, target)
+
+    def read(
+        self, datatype: str, shape: Sequence[int], *, slot: int = 0, copy: bool = True
+    ) -> npt.NDArray[Any]:
+        """Return the tensor in a slot.
+
+        Parameters
+        ----------
+        datatype, shape
+            As the server's reply gives them.
+        slot
+            The slot.
+        copy
+            False gives a read-only view that pins the region: the memory
+            stays mapped for as long as the view lives, whatever becomes of
+            the region.
+        """
+        view = self._slot(slot)
+        array = codec.decode(view, datatype, shape, name=self.tensor, copy=copy)
+        if copy:
+            view.release()
+        else:
+            self._views.append(view)
+        return array
+
+    def pinned(self) -> bool:
+        """Whether a view of the region is still in use."""
+        self._views = [view for view in self._views if not _released(view)]
+        return bool(self._views)
+
+    def describe(self) -> RegionDescriptor:
+        """Return the region as it is now."""
+        return RegionDescriptor(
+            name=self.name,
+            key=self.key,
+            kind=self.kind,
+            device_id=None,
+            nbytes=self.nbytes,
+            fd=self.fd,
+            address=self._address,
+            tensor=self.tensor,
+            direction=self.direction,
+            slots=self.slots,
+            slot_nbytes=self.slot_nbytes,
+            state=self.state,
+        )
+
+    def close(self) -> None:
+        """Unlink and unmap the region; a view that is still in use keeps its memory."""
+        if self.state == "closed":
+            return
+        self.state = "closed"
+        self._finalizer()
+        if not self.pinned():
+            self._map.close()
+        # Otherwise each view holds the mapping itself and the last one to go unmaps it.
+        del self._map
+
+    def _slot(self, slot: int) -> memoryview:
+        start = self.offset(slot)
+        return memoryview(self._map)[start : start + self.slot_nbytes]
+
+
+def _new_name(tensor: str) -> str:
+    readable = re.sub(r"[^A-Za-z0-9_.]+", "_", tensor)[:40]
+    return f"{KEY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}-{readable}"
+
+
+def _create(path: Path) -> int:
+    try:
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SharedMemoryError(
+            f"the region {path} cannot be made: {error.strerror}",
+            f"check that {path.parent} exists and is writable, or use shared_memory='none'",
+        ) from error
+    fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
+
+
+def _reserve(fd: int, nbytes: int, what: str) -> None:
+    try:
+        os.posix_fallocate(fd, 0, nbytes)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.ENOMEM, errno.EINVAL):
+            raise SharedMemoryError(
+                f"{what}: {human_bytes(nbytes)} of {SHM_DIR} cannot be reserved: {error.strerror}",
+                "use shared_memory='none'",
+            ) from error
+        space = os.statvfs(SHM_DIR)
+        free, total = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
+        raise NoSpaceError(
+            f"{what} needs {nbytes} bytes ({human_bytes(nbytes)}) of {SHM_DIR}, which has "
+            f"{free} free ({human_bytes(free)}) of {human_bytes(total)}",
+            "close other sessions, send smaller batches, enlarge it (docker run --shm-size=2g, "
+            "Kubernetes emptyDir with medium: Memory, mount -o remount,size=2g /dev/shm), "
+            "or use shared_memory='none'",
+        ) from error
+
+
+def _remove(path: Path, fd: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    os.close(fd)
+    _log.debug("removed %s", path)
+
+
+def _remove_if_owner(path: Path, fd: int, owner_pid: int) -> None:
+    # A forked child inherits this object; the region is still its parent's.
+    if os.getpid() == owner_pid:
+        _remove(path, fd)
+
+
+def _released(view: memoryview) -> bool:
+    try:
+        view.release()
+    except BufferError:  # an array still uses it
+        return False
+    return True

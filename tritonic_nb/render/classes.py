@@ -1,0 +1,163 @@
+"""A classification on one card: the picture, what mattered in it, the likeliest classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from . import plot
+from .image import as_rgb, blend, encode_jpeg, encode_png, fit_within
+from .markup import escape, fill, stylesheet
+from .picture import Picture, data_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from .image import Box, Pixels
+
+__all__ = ["classification"]
+
+_WIDTH = 900
+_GAP = 20
+_CAPTION = 24
+_HEADING = 30
+
+
+@dataclass(frozen=True)
+class _Panel:
+    image: Image.Image  # at plot.SCALE pixels for each on the page
+    size: tuple[int, int]  # on the page
+    caption: str
+    alt: str
+
+
+def classification(
+    image: Pixels,
+    labels: Sequence[str],
+    probabilities: npt.ArrayLike,
+    *,
+    heat: npt.NDArray[Any] | None = None,
+    box: Box | None = None,
+    count: int = 5,
+    title: str = "",
+    caption: str = "",
+    heat_caption: str = "",
+) -> Picture:
+    """Show a classified picture: itself, its heat map if there is one, and the top classes.
+
+    Parameters
+    ----------
+    image
+        As for :func:`tritonic_nb.render.show`.
+    labels
+        The names of the classes.
+    probabilities
+        From 0 to 1, one for each class; not logits.
+    heat, box
+        As for :func:`tritonic_nb.render.blend`: a map ``[rows, columns]``, and the part
+        of the picture that it covers, in the picture's pixels.
+    count
+        How many classes.
+    title
+        Above everything.
+    caption, heat_caption
+        Below the picture and below the map; without them, the picture's size and
+        "class activation".
+
+    Returns
+    -------
+    Picture
+        As HTML, pictures beside bars in the notebook's own colours; as PNG, one light
+        card, 900 pixels wide on the page; as text, the classes.
+
+    Raises
+    ------
+    ArgumentError
+        As :func:`tritonic_nb.render.blend` and :func:`tritonic_nb.render.top`.
+    """
+    rgb = as_rgb(image)
+    chosen = plot.top(labels, probabilities, count=count, percent=True)
+    first = chosen[0].label if chosen else ""
+    panels = _panels(rgb, heat, box, caption, heat_caption, first=first)
+    text = "\n".join([*([title] if title else []), plot.bars_text(chosen)])
+    return Picture(
+        encode_png(_composed(panels, chosen, title)),
+        text,
+        width=_WIDTH,
+        html=_html(panels, chosen, title),
+    )
+
+
+def _panels(
+    rgb: Image.Image,
+    heat: npt.NDArray[Any] | None,
+    box: Box | None,
+    caption: str,
+    heat_caption: str,
+    *,
+    first: str,
+) -> list[_Panel]:
+    size = fit_within(rgb.size, 280, 280) if heat is not None else fit_within(rgb.size, 400, 300)
+    # Shrunk first: a heat map over the full size of a photograph takes a second.
+    small = rgb.resize(
+        (size[0] * plot.SCALE, size[1] * plot.SCALE), Image.Resampling.LANCZOS, reducing_gap=3.0
+    )
+    caption = caption or f"{rgb.width} x {rgb.height} pixels"
+    panels = [_Panel(small, size, caption, "the picture")]
+    if heat is not None:
+        if box is not None:
+            across, down = small.width / rgb.width, small.height / rgb.height
+            box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
+        warm = blend(small, heat, box)
+        alt = f"heat map over the picture: what spoke for {first}"
+        panels.append(_Panel(warm, size, heat_caption or "class activation", alt))
+    return panels
+
+
+def _html(panels: Sequence[_Panel], chosen: Sequence[plot.Bar], title: str) -> str:
+    return fill(
+        "classes",
+        style=stylesheet(),
+        heading=f'<div class="tnb-heading">{escape(title)}</div>' if title else "",
+        figures="\n".join(
+            fill(
+                "figure",
+                # JPEG, because a saved notebook carries it.
+                source=data_uri(encode_jpeg(panel.image), "image/jpeg"),
+                alt=escape(panel.alt),
+                width=str(panel.size[0]),
+                height=str(panel.size[1]),
+                caption=escape(panel.caption),
+            )
+            for panel in panels
+        ),
+        bars=plot.bars_html(chosen),
+    )
+
+
+def _composed(panels: Sequence[_Panel], chosen: Sequence[plot.Bar], title: str) -> Image.Image:
+    heading = _HEADING if title else 0
+    tallest = max(panel.size[1] + _CAPTION for panel in panels)
+    inner = max(tallest, plot.BAR_STEP * len(chosen))
+    figure = plot.new_card(_WIDTH, 2 * plot.MARGIN + heading + inner)
+    if title:
+        plot.draw_title(figure, title)
+    top, left = plot.MARGIN + heading, plot.MARGIN
+    places = []
+    for panel in panels:
+        places.append((left, top))
+        below = top + panel.size[1] + 17
+        plot.draw_text(
+            figure, left, below, panel.caption, room=panel.size[0], size=8, color=plot.MUTED
+        )
+        left += panel.size[0] + _GAP
+    plot.draw_bars(figure, chosen, left, top, _WIDTH - plot.MARGIN - left)
+    card = plot.rendered(figure)
+    # Pasted rather than drawn: no second resampling.
+    for panel, (x, y) in zip(panels, places, strict=True):
+        card.paste(panel.image, (x * plot.SCALE, y * plot.SCALE))
+    return card

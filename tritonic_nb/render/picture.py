@@ -1,0 +1,100 @@
+"""A picture that shows itself in a notebook: bytes first, display last."""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .markup import escape, fill
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+__all__ = ["Picture", "data_uri"]
+
+
+@dataclass(frozen=True, repr=False)
+class Picture:
+    """A PNG file in memory, with words for those who do not see it.
+
+    Parameters
+    ----------
+    png
+        The bytes of the PNG file.
+    alt
+        What the picture shows, for screen readers and as the text representation.
+    caption
+        A line below the picture.
+    width
+        The width on the page in CSS pixels. Half the PNG's own width is crisp on a
+        screen of high resolution.
+    html
+        Richer HTML to show instead of the PNG where HTML can be shown.
+    """
+
+    png: bytes
+    alt: str
+    caption: str = ""
+    width: int | None = None
+    html: str = ""
+
+    def __repr__(self) -> str:
+        return self.alt
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the PNG file and give its path back.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        target = Path(path)
+        target.write_bytes(self.png)
+        return target
+
+    def display(self) -> None:
+        """Show the picture in the notebook; outside of one, print its text."""
+        try:
+            from IPython import get_ipython
+            from IPython.display import display
+        except ImportError:
+            print(self)
+            return
+        if get_ipython() is None:
+            print(self)
+        else:
+            display(self)  # type: ignore[no-untyped-call]
+
+    def _repr_mimebundle_(
+        self, include: Container[str] | None = None, exclude: Container[str] | None = None
+    ) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
+        data = {
+            "text/plain": self.alt,
+            "text/html": self.html or self._img(),
+            "image/png": base64.b64encode(self.png).decode("ascii"),
+        }
+        wanted = {
+            kind: text
+            for kind, text in data.items()
+            if (include is None or kind in include) and (exclude is None or kind not in exclude)
+        }
+        metadata = {"image/png": {"width": self.width}} if self.width else {}
+        return wanted, metadata
+
+    def _img(self) -> str:
+        return fill(
+            "picture",
+            source=data_uri(self.png),
+            alt=escape(self.alt),
+            width=f' width="{self.width}"' if self.width else "",
+            caption=f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else "",
+        )
+
+
+def data_uri(file: bytes, kind: str = "image/png") -> str:
+    """Write a file as a ``data:`` address, so that HTML carries it along."""
+    return f"data:{kind};base64,{base64.b64encode(file).decode('ascii')}"

@@ -1,0 +1,331 @@
+"""What one inference gave: :class:`InferenceResult`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from tritonic_nb import render
+from tritonic_nb.errors import ArgumentError, TensorNameError, TensorShapeError
+from tritonic_nb.images import ImageTransform
+
+__all__ = ["InferenceResult", "Prediction", "TensorPlace", "Timings"]
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where the time of one inference went, in milliseconds.
+
+    Attributes
+    ----------
+    prepare_ms
+        Checks, and turning a picture into a tensor.
+    copy_in_ms
+        Writing the inputs to shared memory (making or growing regions included).
+    request_ms
+        From sending the request to having its reply.
+    copy_out_ms
+        Reading the outputs.
+    total_ms
+        All of it.
+    """
+
+    prepare_ms: float
+    copy_in_ms: float
+    request_ms: float
+    copy_out_ms: float
+    total_ms: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.total_ms:.2f} ms (prepare {self.prepare_ms:.2f}, copy in {self.copy_in_ms:.2f}"
+            f", request {self.request_ms:.2f}, copy out {self.copy_out_ms:.2f})"
+        )
+
+
+@dataclass(frozen=True)
+class TensorPlace:
+    """How one tensor travelled.
+
+    Attributes
+    ----------
+    direction
+        ``"input"`` or ``"output"``.
+    nbytes
+        The tensor's bytes.
+    region
+        The name of the shared-memory region, or ``""`` where it went over the wire.
+    """
+
+    direction: str
+    nbytes: int
+    region: str
+
+    def __str__(self) -> str:
+        return f"shared memory {self.region}" if self.region else "wire"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class of a classification: its index, its name, and its probability (0 to 1)."""
+
+    index: int
+    label: str
+    score: float
+
+    def __str__(self) -> str:
+        return f"{self.score:6.1%}  {self.label} ({self.index})"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class InferenceResult(Mapping[str, npt.NDArray[Any]]):
+    """The outputs of one inference, by name, and how it went.
+
+    A read-only mapping: ``result["logits"]`` is an array.
+
+    Attributes
+    ----------
+    model, version, request_id
+        As the server gave them.
+    outputs
+        The arrays. They are the caller's own, or read-only views of shared
+        memory where ``copy=False`` was asked for.
+    timings
+        Where the time went.
+    places
+        How each input and output travelled, by ``(direction, name)``.
+    wire_nbytes
+        The bodies of the request and of the reply together, in bytes.
+    image, transform
+        The picture that was the input and how it became a tensor, or None.
+    labels
+        The class names that the model carries, or None.
+    """
+
+    model: str
+    version: str
+    request_id: str
+    outputs: Mapping[str, npt.NDArray[Any]]
+    timings: Timings
+    places: Mapping[tuple[str, str], TensorPlace]
+    wire_nbytes: int
+    image: Image.Image | None = None
+    transform: ImageTransform | None = None
+    labels: Sequence[str] | None = None
+
+    # Two results are the same only if they are one: arrays have no single truth value.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        try:
+            return self.outputs[name]
+        except KeyError:
+            raise TensorNameError(
+                f"the result of model {self.model!r} has no output {name!r}",
+                f"it has {', '.join(self.outputs) or 'none'}",
+            ) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outputs)
+
+    def __len__(self) -> int:
+        return len(self.outputs)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.outputs
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.outputs)
+
+    @property
+    def shared_nbytes(self) -> int:
+        """The bytes of tensors that went through shared memory, both ways."""
+        return sum(place.nbytes for place in self.places.values() if place.region)
+
+    def top_k(
+        self,
+        k: int = 5,
+        *,
+        labels: Sequence[str] | None = None,
+        output: str | None = None,
+        item: int = 0,
+    ) -> tuple[Prediction, ...]:
+        """Return the best classes, best first.
+
+        Parameters
+        ----------
+        k
+            How many; fewer where there are fewer classes.
+        labels
+            The names of the classes; by default those that the model carries.
+        output
+            The output with a score for each class; by default the only one
+            that can be (``[classes]`` or ``[batch, classes]``).
+        item
+            Which picture of the batch.
+
+        Returns
+        -------
+        tuple of Prediction
+            Scores that are no probabilities yet (logits) go through softmax.
+
+        Raises
+        ------
+        TensorNameError
+            If there is no such output, or several could be meant.
+        TensorShapeError
+            If the output is no row of scores, or `item` is not in the batch.
+        ArgumentError
+            If `k` is no positive number or `labels` are too few.
+        """
+        if k < 1:
+            raise ArgumentError(f"k is {k}", "ask for at least one class")
+        scores = probabilities(self._scores(output, item))
+        names = self._names(labels, len(scores))
+        best = np.argsort(-scores, kind="stable")[:k]
+        return tuple(Prediction(int(i), names[int(i)], float(scores[i])) for i in best)
+
+    def picture(
+        self, *, labels: Sequence[str] | None = None, k: int = 5, item: int = 0
+    ) -> render.Picture | None:
+        """Return the result as a picture: image, overlay and top classes, or None.
+
+        None where the result is not a classification of one picture; its
+        text says the rest. Parameters as for :meth:`top_k`.
+        """
+        output = self._scores_output()
+        if self.image is None or output is None:
+            return None
+        scores = probabilities(self._scores(output, item))
+        heat = self._heat(item)
+        transform = self.transform
+        return render.classification(
+            self.image,
+            self._names(labels, len(scores)),
+            scores,
+            heat=heat,
+            box=transform.source_box(self.image.size) if heat is not None and transform else None,
+            count=k,
+            title=f"{self.model}: {self.timings.total_ms:.1f} ms",
+            caption=f"{transform}" if transform else "",
+        )
+
+    def show(self, *, labels: Sequence[str] | None = None, k: int = 5, item: int = 0) -> None:
+        """Show the result in the notebook, or print it outside of one.
+
+        A classified picture is shown beside its class activation, if there is
+        one, and its best classes; any other result as a table.
+
+        Parameters
+        ----------
+        labels, k, item
+            As for :meth:`top_k`.
+        """
+        picture = self.picture(labels=labels, k=k, item=item)
+        if picture is not None:
+            picture.display()
+        else:
+            render.display(self)
+
+    def __repr__(self) -> str:
+        return render.plain(*self._described())
+
+    def _repr_html_(self) -> str:
+        return render.card(*self._described())
+
+    def _described(self) -> tuple[str, list[tuple[str, str]], list[render.Table]]:
+        rows = [
+            ("time", str(self.timings)),
+            ("bytes", f"{render.human_bytes(self.shared_nbytes)} through shared memory, "
+                      f"{render.human_bytes(self.wire_nbytes)} over the wire"),
+        ]  # fmt: skip
+        if self.transform is not None:
+            rows.append(("image", str(self.transform)))
+        table = render.Table(
+            "outputs",
+            ("name", "values", "travelled by"),
+            [
+                (name, render.summarise(array), str(self.places.get(("output", name), "")))
+                for name, array in self.outputs.items()
+            ],
+        )
+        version = f" version {self.version}" if self.version else ""
+        return f"InferenceResult of {self.model}{version}", rows, [table]
+
+    def _scores_output(self) -> str | None:
+        found = [name for name, array in self.outputs.items() if _is_scores(array)]
+        return found[0] if len(found) == 1 else None
+
+    def _scores(self, output: str | None, item: int) -> npt.NDArray[Any]:
+        name = output if output is not None else self._scores_output()
+        if name is None:
+            raise TensorNameError(
+                f"the result of model {self.model!r} has no output, or several, "
+                "with one score for each class",
+                f"name one: top_k(output=...), of {', '.join(self.outputs)}",
+            )
+        array = self[name]
+        if not _is_scores(array):
+            raise TensorShapeError(
+                f"output {name!r} is {list(array.shape)} {array.dtype}, not one score for each "
+                "class: [classes] or [batch, classes]",
+                "name another output: top_k(output=...)",
+            )
+        return _row(array, item, 1, name)
+
+    def _heat(self, item: int) -> npt.NDArray[Any] | None:
+        """Return the map to lay over the picture: the only output that is one for each picture."""
+        batched = {n: a for n, a in self.outputs.items() if a.ndim == 3 and a.dtype.kind == "f"}
+        if len(batched) != 1:
+            return None
+        (name,) = batched
+        return _row(batched[name], item, 2, name)
+
+    def _names(self, labels: Sequence[str] | None, count: int) -> Sequence[str]:
+        names = labels if labels is not None else self.labels
+        if names is None:
+            return [f"class {i}" for i in range(count)]
+        if len(names) < count:
+            raise ArgumentError(
+                f"there are {len(names)} labels and {count} classes",
+                "give a label for each class, or labels=None for numbers",
+            )
+        return names
+
+
+def probabilities(scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Return scores as probabilities: as they are if they are such, else through softmax.
+
+    Parameters
+    ----------
+    scores
+        One number for each class, ``[classes]``.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.size and values.min() >= 0 and abs(values.sum() - 1) < 1e-3:
+        return values
+    exponents = np.exp(values - values.max(initial=-np.inf))
+    return np.asarray(exponents / exponents.sum())
+
+
+def _is_scores(array: npt.NDArray[Any]) -> bool:
+    numeric = array.dtype.kind in "fiu" or array.dtype.name == "bfloat16"
+    return numeric and array.ndim in (1, 2) and array.shape[-1] >= 2
+
+
+def _row(array: npt.NDArray[Any], item: int, rank: int, name: str) -> npt.NDArray[Any]:
+    """Return one item of a batch, as an array of `rank` dimensions."""
+    batch = array if array.ndim > rank else array[np.newaxis]
+    if not -len(batch) <= item < len(batch):
+        raise TensorShapeError(
+            f"output {name!r} has a batch of {len(batch)} and item {item} was asked for",
+            f"count items from 0 to {len(batch) - 1}",
+        )
+    chosen: npt.NDArray[Any] = batch[item]
+    return chosen

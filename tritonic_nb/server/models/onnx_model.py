@@ -1,0 +1,82 @@
+"""Serves an ONNX file with ONNX Runtime."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    """One ONNX Runtime session; one run for each request."""
+
+    def initialize(self, args):
+        """Open the file and note which tensors are text."""
+        config = json.loads(args["model_config"])
+        self.inputs = [entry["name"] for entry in config["input"]]
+        link = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
+        # The link's target, because weights kept outside the file are looked for beside it.
+        self.session = onnxruntime.InferenceSession(
+            str(link.resolve()), sess_options=session_options(), providers=providers()
+        )
+
+    def execute(self, requests):
+        """Answer each request."""
+        return [self.answer(request) for request in requests]
+
+    def answer(self, request):
+        """Run the model for one request; its own words where it refuses."""
+        feed = {}
+        for name in self.inputs:
+            array = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+            feed[name] = as_text(array) if array.dtype == np.object_ else array
+        names = list(request.requested_output_names())
+        try:
+            arrays = self.session.run(names, feed)
+        except Exception as error:
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
+        return pb_utils.InferenceResponse(
+            [
+                pb_utils.Tensor(name, as_bytes(array))
+                for name, array in zip(names, arrays, strict=True)
+            ]
+        )
+
+    def finalize(self):
+        """Let go of the file and its threads."""
+        self.session = None
+
+
+def session_options():
+    """Use the processors this process may use, and do not spin while idle.
+
+    The notebook that asks runs on the same processors.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def providers():
+    """Return the GPU first where this ONNX Runtime knows one."""
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    return [name for name in wanted if name in onnxruntime.get_available_providers()]
+
+
+def as_text(array):
+    """Return an array of bytes as an array of text, which ONNX Runtime takes."""
+    decoded = [item.decode("utf-8", "replace") for item in array.ravel()]
+    return np.array(decoded, dtype=np.object_).reshape(array.shape)
+
+
+def as_bytes(array):
+    """Return an array that Triton takes: text as bytes, everything else as it is."""
+    array = np.asarray(array)
+    if array.dtype.kind not in "OU":
+        return array
+    encoded = [str(item).encode("utf-8") for item in array.ravel()]
+    return np.array(encoded, dtype=np.object_).reshape(array.shape)

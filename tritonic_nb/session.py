@@ -1,0 +1,1040 @@
+"""The session: the one object that a notebook works with."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from tritonic_nb import render
+from tritonic_nb.errors import (
+    ArgumentError,
+    BatchSizeError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    NoSpaceError,
+    RegionLostError,
+    RegionTooSmallError,
+    RestrictedApiError,
+    ServerTimeoutError,
+    ServerUnreachableError,
+    SessionClosedError,
+    SharedMemoryError,
+    TensorNameError,
+    TensorShapeError,
+    TritonicError,
+)
+from tritonic_nb.images import ImageTransform, load_image, transform_for
+from tritonic_nb.memory import Region, RegionDescriptor, SharedMemoryType, require_supported
+from tritonic_nb.regions import RegionSet
+from tritonic_nb.result import InferenceResult, TensorPlace, Timings
+from tritonic_nb.tensors import ModelSpec, TensorSpec, codec, numpy_dtype
+from tritonic_nb.transport import (
+    HttpTransport,
+    InferReply,
+    InferRequest,
+    InputTensor,
+    RegionSlice,
+    RequestedOutput,
+    SSLOptions,
+    Transport,
+)
+
+__all__ = ["ModelStatus", "ServerAddress", "Session"]
+
+_log = logging.getLogger("tritonic_nb.session")
+
+
+class ServerAddress(Protocol):
+    """What a session needs to know of a server that is given as an object."""
+
+    @property
+    def url(self) -> str:
+        """``host:port``."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers to send with every request."""
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """A model in the server's repository.
+
+    Attributes
+    ----------
+    name, version
+        As the server lists them; the version is empty while it is not loaded.
+    state
+        ``"READY"``, ``"LOADING"``, ``"UNLOADING"``, ``"UNAVAILABLE"`` or, never
+        loaded, ``""``.
+    reason
+        Why it is unavailable.
+    """
+
+    name: str
+    version: str = ""
+    state: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """The inputs of one inference, checked."""
+
+    tensors: dict[str, npt.NDArray[Any]]
+    batch: int
+    image: Image.Image | None = None
+    transform: ImageTransform | None = None
+
+
+class Session:
+    """Inference through shared memory with one Triton server.
+
+    Parameters
+    ----------
+    server
+        The server's address, ``"localhost:8000"`` or with ``http://`` or
+        ``https://``; or an object with ``url`` and ``headers``, such as the
+        :class:`~tritonic_nb.Server` that :func:`~tritonic_nb.serve` gives.
+    model, version
+        The model to use; None to choose later with :meth:`use`. Version
+        ``""`` lets the server choose.
+    shared_memory
+        How tensors travel: ``"system"``, ``"cuda"``, ``"none"`` (over the
+        wire) or ``"auto"``.
+    output_shared_memory
+        The same for outputs, where it differs from the inputs.
+    device
+        The CUDA device, for CUDA shared memory.
+    timeout
+        The time limit of one inference, in seconds.
+    verbose
+        Log every request, register and unregister (logger ``tritonic_nb``)
+        to the notebook or terminal.
+    headers
+        Sent with every request, such as the header that opens a restricted API.
+    ssl
+        True for an encrypted connection, or how it is made.
+    load
+        Whether a model that is not loaded is loaded on demand. By default it
+        is on a server given as an object (one of yours), and not at an address.
+
+    Raises
+    ------
+    ServerUnreachableError
+        If no Triton answers there.
+    ModelNotFoundError, ModelNotReadyError, ModelLoadError
+        If the model cannot be used.
+    SharedMemoryUnsupportedError, NoCudaDeviceError
+        If this machine has no shared memory of that kind.
+    ArgumentError
+        If an argument is of the wrong form.
+
+    Notes
+    -----
+    A session can be used from several threads; their inferences take turns.
+    What it holds, in ``/dev/shm`` and at the server, goes with :meth:`close`,
+    at the end of a ``with`` block, when it is garbage-collected, or when the
+    interpreter exits. After an error it can be used as before.
+
+    Examples
+    --------
+    >>> with tritonic_nb.serve() as server:
+    ...     with Session(server, model="simple") as session:
+    ...         x = np.arange(16, dtype=np.int32)[np.newaxis]
+    ...         result = session.infer(INPUT0=x, INPUT1=x)
+    >>> result["OUTPUT0"][0, :4]
+    array([0, 2, 4, 6], dtype=int32)
+    """
+
+    def __init__(
+        self,
+        server: str | ServerAddress,
+        model: str | None = None,
+        *,
+        version: str = "",
+        shared_memory: SharedMemoryType | str = SharedMemoryType.SYSTEM,
+        output_shared_memory: SharedMemoryType | str | None = None,
+        device: int = 0,
+        timeout: float = 60.0,
+        verbose: bool = False,
+        headers: Mapping[str, str] | None = None,
+        ssl: SSLOptions | bool = False,
+        load: bool | None = None,
+    ) -> None:
+        if verbose:
+            _log_to_stream()
+        url, own_headers = _address(server)
+        options = SSLOptions() if ssl is True else ssl or None
+        self._lock = threading.RLock()
+        self._timeout_s = _checked_timeout(timeout)
+        self._load = not isinstance(server, str) if load is None else load
+        self._auto_refused: TritonicError | None = None
+        self._set_kinds(shared_memory, device, output_shared_memory)
+        self._transport: Transport = HttpTransport(url, {**own_headers, **(headers or {})}, options)
+        self._regions = RegionSet(self._transport)
+        self._model: ModelSpec | None = None
+        # The largest size seen of each output whose size the model does not tell.
+        self._learned: dict[str, int] = {}
+        self._finalizer = weakref.finalize(
+            self, _close_forgotten, self._regions, self._transport, os.getpid()
+        )
+        try:
+            self._server = self._transport.server_metadata()
+            if model is not None:
+                self.use(model, version)
+        except BaseException:
+            self.close()
+            raise
+
+    # The model
+
+    @property
+    def model_info(self) -> ModelSpec:
+        """The model in use: inputs, outputs, datatypes, shapes, batch limit, backend, state.
+
+        Raises
+        ------
+        ArgumentError
+            If none was chosen yet.
+        """
+        if self._model is None:
+            raise ArgumentError("no model is chosen", "choose one: session.use(MODEL)")
+        return self._model
+
+    @property
+    def transform(self) -> ImageTransform | None:
+        """How a picture becomes this model's input, or None where it takes no picture.
+
+        Taken from the model's ``image_transform`` parameter and else derived
+        from its shape and datatype.
+
+        Raises
+        ------
+        ImageError
+            If the parameter cannot be read.
+        """
+        return self._transform(None)
+
+    def models(self) -> tuple[ModelStatus, ...]:
+        """Return the models of the server's repository, loaded or not.
+
+        Raises
+        ------
+        RestrictedApiError
+            If the server keeps its repository to itself.
+        """
+        with self._open():
+            index = self._transport.repository_index()
+        fields = ("name", "version", "state", "reason")
+        return tuple(ModelStatus(*(str(entry.get(f, "")) for f in fields)) for entry in index)
+
+    def use(self, model: str, version: str = "", *, load: bool | None = None) -> ModelSpec:
+        """Choose the model that :meth:`infer` asks.
+
+        Regions of the model before are removed. If it fails, that model stays.
+
+        Parameters
+        ----------
+        model, version
+            The model; version ``""`` lets the server choose.
+        load
+            Whether to load it if it is not loaded; by default as the session does.
+
+        Raises
+        ------
+        ModelNotFoundError, ModelNotReadyError, ModelLoadError
+            If the model cannot be used.
+        """
+        with self._open():
+            spec = self._describe(model, str(version), self._load if load is None else load)
+            self._regions.retire(self._regions)
+            self._learned.clear()
+            self._model = spec
+            _log.debug("using %s: %s", model, spec)
+            return spec
+
+    def load(self, model: str | None = None) -> None:
+        """Load a model, or load it again after its files changed.
+
+        Parameters
+        ----------
+        model
+            By default the model in use.
+
+        Raises
+        ------
+        ModelNotFoundError, ModelLoadError, RestrictedApiError
+            If the server does not.
+        """
+        with self._open():
+            name = model or self.model_info.name
+            self._transport.load_model(name)
+            if self._model is not None and self._model.name == name:
+                self.use(name, self._model.version)
+
+    def unload(self, model: str | None = None) -> None:
+        """Unload a model; the next :meth:`use` or :meth:`load` brings it back.
+
+        Parameters
+        ----------
+        model
+            By default the model in use.
+        """
+        with self._open():
+            name = model or self.model_info.name
+            self._transport.unload_model(name)
+            if self._model is not None and self._model.name == name:
+                self._regions.retire(self._regions)
+                self._model = replace(self._model, state="UNAVAILABLE")
+
+    def _describe(self, model: str, version: str, load: bool) -> ModelSpec:
+        if not self._transport.model_ready(model, version):
+            self._make_ready(model, version, load)
+        metadata = self._transport.model_metadata(model, version)
+        try:
+            config = self._transport.model_config(model, version)
+        except RestrictedApiError:
+            config = None
+        return ModelSpec.from_server(metadata, config, version=version)
+
+    def _make_ready(self, model: str, version: str, load: bool) -> None:
+        try:
+            found = [m for m in self.models() if m.name == model]
+            names = sorted({m.name for m in self.models()}) if not found else []
+        except RestrictedApiError as error:
+            if load:
+                self._transport.load_model(model)
+                return
+            raise ModelNotReadyError(
+                f"model {model!r} is not ready, and the server does not tell whether it has it",
+                f"check the name; {error.remedy}",
+            ) from error
+        if not found:
+            close = difflib.get_close_matches(model, names, n=1)
+            raise ModelNotFoundError(
+                f"the server's repository has no model {model!r}",
+                (f"did you mean {close[0]!r}? " if close else "")
+                + f"It has {', '.join(names) or 'no models'}",
+            )
+        ready = [m.version for m in found if m.state == "READY"]
+        if version and ready:
+            raise ModelNotFoundError(
+                f"model {model!r} has no version {version!r} that is loaded",
+                f"use version {' or '.join(ready)}, or '' for the server's choice",
+            )
+        if not load:
+            reason = next((f" ({m.state}: {m.reason})" for m in found if m.reason), "")
+            raise ModelNotReadyError(
+                f"model {model!r} is not loaded{reason}",
+                f"load it: Session(..., load=True), or session.load({model!r}) first",
+            )
+        self._transport.load_model(model)
+
+    # Shared memory
+
+    @property
+    def shared_memory(self) -> SharedMemoryType:
+        """How inputs travel. ``AUTO`` turns to ``NONE`` where the server refuses regions."""
+        return self._effective(self._kinds["input"])
+
+    @property
+    def output_shared_memory(self) -> SharedMemoryType:
+        """How outputs travel."""
+        return self._effective(self._kinds["output"])
+
+    @property
+    def device(self) -> int:
+        """The CUDA device for CUDA shared memory."""
+        return self._device
+
+    def set_shared_memory(
+        self,
+        kind: SharedMemoryType | str,
+        device: int = 0,
+        *,
+        output: SharedMemoryType | str | None = None,
+    ) -> None:
+        """Switch how tensors travel, from the next inference on.
+
+        The regions of before are removed. If it fails, all stays as it was.
+
+        Parameters
+        ----------
+        kind
+            ``"system"``, ``"cuda"``, ``"none"`` or ``"auto"``.
+        device
+            The CUDA device.
+        output
+            The same for outputs, where it differs.
+
+        Raises
+        ------
+        ArgumentError
+            If there is no such kind.
+        SharedMemoryUnsupportedError, NoCudaDeviceError
+            If this machine has no such memory.
+        """
+        with self._open():
+            self._set_kinds(kind, device, output)
+            self._auto_refused = None
+            self._regions.retire(self._regions)
+
+    @property
+    def regions(self) -> tuple[RegionDescriptor, ...]:
+        """The regions that the session has now, inputs and outputs."""
+        with self._lock:
+            return tuple(region.describe() for region in self._regions)
+
+    def register_inputs(
+        self,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        *,
+        batch: int = 1,
+        nbytes: Mapping[str, int] | None = None,
+    ) -> tuple[RegionDescriptor, ...]:
+        """Make and register the regions of all inputs beforehand.
+
+        :meth:`infer` does it when needed; doing it before keeps the first
+        inference as quick as the others. Over the wire there is nothing to do.
+
+        Parameters
+        ----------
+        shapes
+            The whole shape of inputs with dynamic dimensions.
+        batch
+            The batch to make room for.
+        nbytes
+            The bytes of ``BYTES`` inputs, lengths included (4 for each element).
+
+        Raises
+        ------
+        TensorShapeError
+            If a size is not known, or a shape does not fit the model.
+        NoSpaceError, RegionNotVisibleError, SharedMemoryDisabledError, RestrictedApiError
+            If the regions cannot be had; none is left.
+        """
+        return self._register_all("input", self.model_info.inputs, shapes, batch, nbytes)
+
+    def register_outputs(
+        self,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        *,
+        batch: int = 1,
+        nbytes: Mapping[str, int] | None = None,
+    ) -> tuple[RegionDescriptor, ...]:
+        """Make and register the regions of all outputs beforehand.
+
+        Parameters and errors as for :meth:`register_inputs`.
+        """
+        return self._register_all("output", self.model_info.outputs, shapes, batch, nbytes)
+
+    def unregister(self) -> None:
+        """Unregister and remove all regions. The next inference makes new ones."""
+        with self._open():
+            self._regions.retire(self._regions)
+
+    def _register_all(
+        self,
+        direction: str,
+        specs: Mapping[str, TensorSpec],
+        shapes: Mapping[str, Sequence[int]] | None,
+        batch: int,
+        nbytes: Mapping[str, int] | None,
+    ) -> tuple[RegionDescriptor, ...]:
+        with self._open():
+            for name in (*(shapes or {}), *(nbytes or {})):
+                getattr(self.model_info, direction)(name)
+            self._check_batch_size(batch)
+            sizes = {
+                name: _known_nbytes(spec, (shapes or {}).get(name), batch, (nbytes or {}).get(name))
+                for name, spec in specs.items()
+            }
+            had = {region.name for region in self._regions}
+            try:
+                made = [self._place(direction, name, size) for name, size in sizes.items()]
+            except TritonicError:
+                self._regions.retire([r for r in self._regions if r.name not in had])
+                raise
+            return tuple(region.describe() for region in made if region is not None)
+
+    def _place(self, direction: str, tensor: str, nbytes: int) -> Region | None:
+        """Return a region with room for a tensor, or None where it goes over the wire."""
+        kind = self._effective(self._kinds[direction])
+        # Triton refuses a zero-byte tensor in shared memory and takes it over the wire.
+        if kind is SharedMemoryType.NONE or nbytes == 0:
+            return None
+        auto = kind is SharedMemoryType.AUTO
+        try:
+            return self._regions.ensure(
+                direction,
+                tensor,
+                nbytes,
+                SharedMemoryType.SYSTEM if auto else kind,
+                self._device,
+            )
+        except (SharedMemoryError, RestrictedApiError) as error:
+            if not auto:
+                raise
+            if not isinstance(error, NoSpaceError):  # which may be another by the next time
+                self._auto_refused = error
+            _log.warning("%s %r goes over the wire: %s", direction, tensor, error.message)
+            return None
+
+    def _effective(self, kind: SharedMemoryType) -> SharedMemoryType:
+        refused = kind is SharedMemoryType.AUTO and self._auto_refused is not None
+        return SharedMemoryType.NONE if refused else kind
+
+    def _set_kinds(
+        self,
+        kind: SharedMemoryType | str,
+        device: int,
+        output: SharedMemoryType | str | None,
+    ) -> None:
+        kinds = {
+            "input": SharedMemoryType.parse(kind),
+            "output": SharedMemoryType.parse(kind if output is None else output),
+        }
+        if not isinstance(device, int) or device < 0:
+            raise ArgumentError(f"device {device!r} is not a device number", "count from 0")
+        for each in set(kinds.values()):
+            require_supported(each, device)
+        self._kinds, self._device = kinds, device
+
+    # Inference
+
+    def infer(
+        self,
+        inputs: Any = None,
+        /,
+        *,
+        outputs: Sequence[str] | None = None,
+        transform: ImageTransform | str | None = None,
+        copy: bool = True,
+        timeout: float | None = None,
+        request_id: str = "",
+        sequence_id: int | str = 0,
+        sequence_start: bool = False,
+        sequence_end: bool = False,
+        priority: int = 0,
+        parameters: Mapping[str, Any] | None = None,
+        **named: Any,
+    ) -> InferenceResult:
+        """Run the model once.
+
+        Parameters
+        ----------
+        inputs
+            Arrays by name; or, for a model with one input, the array alone, a
+            picture (``PIL.Image``, path, or array of pixels) or a list of
+            pictures, which become a batch. Arrays must have the model's
+            datatype and rank; lists of numbers are converted if they fit.
+        outputs
+            The outputs to ask for; all by default.
+        transform
+            How a picture becomes the tensor: an :class:`ImageTransform`, the
+            name of a preset, or None for :attr:`transform`.
+        copy
+            False gives read-only views of shared memory, without a copy. They
+            stay readable for as long as they are kept; the session uses
+            another region meanwhile.
+        timeout
+            The time limit in seconds, where it differs from the session's.
+        request_id, sequence_id, sequence_start, sequence_end, priority, parameters
+            As Triton's protocol has them. A `sequence_id` other than 0 makes
+            the request part of a sequence.
+        named
+            Arrays by name, as an alternative to a mapping.
+
+        Returns
+        -------
+        InferenceResult
+            The outputs by name, with timings and how each tensor travelled.
+
+        Raises
+        ------
+        TensorNameError, TensorDatatypeError, TensorShapeError, BatchSizeError
+            If the inputs do not fit the model.
+        ImageReadError, ImageTooLargeError
+            If a picture cannot be used.
+        NoSpaceError, RegionNotVisibleError, SharedMemoryDisabledError, RestrictedApiError
+            If the shared memory cannot be had.
+        ServerUnreachableError, ServerTimeoutError, ServerRefusedError, ModelNotReadyError
+            If there is no reply, or a refusal.
+
+        Notes
+        -----
+        An output whose size the model does not tell comes over the wire the
+        first time and through a region of its size from then on. If it
+        outgrows that, Triton runs the model and refuses to hand over the
+        result; the region is grown and the request sent again (never for a
+        model with sequences, whose unsized outputs stay on the wire).
+        """
+        with self._open():
+            watch = _Stopwatch()
+            prepared = self._prepare(self._by_name(inputs, named), transform)
+            wanted = self._wanted(outputs)
+            watch.lap("prepare")
+            request = InferRequest(
+                model=self.model_info.name,
+                version=self.model_info.version,
+                inputs=[self._input(name, array) for name, array in prepared.tensors.items()],
+                outputs=[self._requested(spec, prepared.batch) for spec in wanted],
+                request_id=request_id,
+                sequence_id=sequence_id,
+                sequence_start=sequence_start,
+                sequence_end=sequence_end,
+                priority=priority,
+                parameters=parameters or {},
+            )
+            watch.lap("copy_in")
+            limit = self._timeout_s if timeout is None else _checked_timeout(timeout)
+            request, reply = self._exchange(request, limit)
+            watch.lap("request")
+            arrays = self._collect(request, reply, copy=copy)
+            watch.lap("copy_out")
+            return InferenceResult(
+                model=reply.model or request.model,
+                version=reply.version,
+                request_id=reply.request_id,
+                outputs=arrays,
+                timings=watch.timings(),
+                places=_places(request, prepared.tensors, arrays),
+                wire_nbytes=reply.sent_nbytes + reply.received_nbytes,
+                image=prepared.image,
+                transform=prepared.transform,
+                labels=self.model_info.labels,
+            )
+
+    def _by_name(self, inputs: Any, named: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the inputs by name, whichever way they were given."""
+        if isinstance(inputs, Mapping):
+            given = {**inputs, **named}
+        elif inputs is None:
+            given = dict(named)
+        else:
+            given = {self._only_input().name: inputs, **named}
+        specs = self.model_info.inputs
+        for name in given:
+            self.model_info.input(name)
+        missing = [s for s in specs.values() if s.name not in given and not s.optional]
+        if missing:
+            raise TensorNameError(
+                f"model {self.model_info.name!r} needs {', '.join(map(str, missing))}, "
+                "which was not given",
+                f"infer({', '.join(f'{s.name}=...' for s in specs.values())})",
+            )
+        return given
+
+    def _only_input(self) -> TensorSpec:
+        specs = self.model_info.inputs
+        if len(specs) != 1:
+            raise TensorNameError(
+                f"model {self.model_info.name!r} has {len(specs)} inputs and one array without "
+                "a name was given",
+                f"give each by name: infer({', '.join(f'{name}=...' for name in specs)})",
+            )
+        return next(iter(specs.values()))
+
+    def _prepare(
+        self, given: Mapping[str, Any], transform: ImageTransform | str | None
+    ) -> _Prepared:
+        """Turn what was given into tensors and check them against the model."""
+        image: Image.Image | None = None
+        used: ImageTransform | None = None
+        tensors = {}
+        for name, value in given.items():
+            spec = self.model_info.input(name)
+            pictures = _pictures(value, spec) if len(self.model_info.inputs) == 1 else None
+            used = self._transform(transform) if pictures else None
+            if pictures and used is not None:
+                image = load_image(pictures[0])
+                made = [used(image), *(used(each) for each in pictures[1:])]
+                value = _stacked(made, spec)  # noqa: PLW2901
+            elif isinstance(value, (Image.Image, os.PathLike)):
+                raise TensorShapeError(
+                    f"{spec} does not look like a picture, and a {type(value).__name__} was given",
+                    "pass transform=ImageTransform(...), or turn the picture into an array "
+                    "of that shape and datatype yourself",
+                )
+            tensors[name] = codec.as_tensor(value, spec)
+        if transform is not None and used is None:
+            raise ArgumentError(
+                "a transform was given and no picture",
+                "give the picture itself (a path, a PIL.Image or an array of pixels)",
+            )
+        return _Prepared(tensors, self._batch(tensors), image, used)
+
+    def _transform(self, given: ImageTransform | str | None) -> ImageTransform | None:
+        """Return how a picture becomes the model's only input, or None where it cannot."""
+        if isinstance(given, ImageTransform):
+            return given
+        specs = list(self.model_info.inputs.values())
+        hint = given or self.model_info.parameters.get("image_transform")
+        return (
+            _derived_transform(specs[0].shape, specs[0].datatype, hint) if len(specs) == 1 else None
+        )
+
+    def _batch(self, tensors: Mapping[str, npt.NDArray[Any]]) -> int:
+        """Return the batch of a request, checked to be one and not too large."""
+        sizes = {n: a.shape[0] for n, a in tensors.items() if self.model_info.input(n).batched}
+        if len(set(sizes.values())) > 1:
+            raise BatchSizeError(
+                "the inputs have batches of different size: "
+                + ", ".join(f"{name} {size}" for name, size in sizes.items()),
+                "give every input the same number of items",
+            )
+        batch = next(iter(sizes.values()), 1)
+        self._check_batch_size(batch)
+        return batch
+
+    def _check_batch_size(self, batch: int) -> None:
+        limit = self.model_info.max_batch_size
+        if limit and not 1 <= batch <= limit:
+            raise BatchSizeError(
+                f"a batch of {batch} was given and model {self.model_info.name!r} takes "
+                f"1 to {limit}",
+                "split it into smaller batches, or raise max_batch_size in the model's "
+                "configuration",
+            )
+
+    def _wanted(self, names: Sequence[str] | None) -> list[TensorSpec]:
+        if isinstance(names, str):
+            names = (names,)
+        specs = self.model_info.outputs
+        return list(specs.values()) if names is None else [self.model_info.output(n) for n in names]
+
+    def _input(self, name: str, array: npt.NDArray[Any]) -> InputTensor:
+        spec = self.model_info.input(name)
+        region = self._place("input", name, codec.encoded_nbytes(array))
+        if region is None:
+            return InputTensor(name, spec.datatype, array.shape, array=array)
+        nbytes = region.write(array)
+        return InputTensor(name, spec.datatype, array.shape, region=_slice(region, nbytes))
+
+    def _requested(self, spec: TensorSpec, batch: int) -> RequestedOutput:
+        shape = spec.concrete_shape(batch=batch)
+        nbytes = spec.nbytes_of(shape) if shape is not None else None
+        if nbytes is None and not self.model_info.stateful:
+            had = self._regions.get("output", spec.name)
+            nbytes = max(self._learned.get(spec.name, 0), had.slot_nbytes if had else 0)
+        region = self._place("output", spec.name, nbytes or 0)
+        if region is None:
+            return RequestedOutput(spec.name)
+        return RequestedOutput(spec.name, _slice(region, nbytes or 0))
+
+    def _exchange(self, request: InferRequest, timeout_s: float) -> tuple[InferRequest, InferReply]:
+        """Send a request, once more where the regions had to be mended first."""
+        try:
+            return request, self._send(request, timeout_s)
+        except RegionLostError:
+            _log.info("the server lost the session's regions; registering them again")
+            self._regions.register_again()
+        except RegionTooSmallError as error:
+            if error.needed_nbytes is None or self.model_info.stateful:
+                raise
+            request = self._grown(request, error)
+        return request, self._send(request, timeout_s)
+
+    def _send(self, request: InferRequest, timeout_s: float) -> InferReply:
+        try:
+            return self._transport.infer(request, timeout_s)
+        except BaseException as error:
+            answered = isinstance(error, TritonicError) and not isinstance(
+                error, (ServerTimeoutError, ServerUnreachableError)
+            )
+            if not answered:  # the server may still be at it, reading and writing
+                slices = [t.region for t in request.inputs] + [t.region for t in request.outputs]
+                names = {part.name for part in slices if part}
+                self._regions.abandon([r for r in self._regions if r.name in names])
+            raise
+
+    def _grown(self, request: InferRequest, error: RegionTooSmallError) -> InferRequest:
+        """Return the request with larger regions for the outputs whose size is learned."""
+        needed = error.needed_nbytes or 0
+        outputs = []
+        grew = False
+        for output in request.outputs:
+            region = output.region
+            if region is not None and region.nbytes < needed and self._names(error, output):
+                # Twice as much as now, so that outputs that grow little by little
+                # do not cost a second inference each time.
+                size = max(needed, 2 * region.nbytes)
+                self._learned[output.name] = size
+                placed = self._place("output", output.name, size)
+                output = RequestedOutput(  # noqa: PLW2901
+                    output.name, _slice(placed, size) if placed else None
+                )
+                grew = True
+            outputs.append(output)
+        if not grew:
+            raise error
+        return replace(request, outputs=outputs)
+
+    def _names(self, error: RegionTooSmallError, output: RequestedOutput) -> bool:
+        return f"'{output.name}'" in error.message
+
+    def _collect(
+        self, request: InferRequest, reply: InferReply, *, copy: bool
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Return the reply's arrays, from the wire and from the regions."""
+        arrays = {}
+        in_regions = {o.name for o in request.outputs if o.region is not None}
+        for name, output in reply.outputs.items():
+            array = output.array
+            region = self._regions.get("output", name) if name in in_regions else None
+            if array is None and region is not None:
+                array = region.read(output.datatype, output.shape, copy=copy)
+            if array is None:
+                raise SharedMemoryError(
+                    f"output {name!r} of model {request.model!r} came neither over the wire nor "
+                    "in a region",
+                    "this is a fault of the server; use shared_memory='none'",
+                )
+            self._learned[name] = max(self._learned.get(name, 0), codec.encoded_nbytes(array))
+            arrays[name] = array
+        return arrays
+
+    # The end
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session was closed."""
+        return not self._finalizer.alive
+
+    def close(self) -> None:
+        """Unregister and remove everything the session holds; safe to repeat."""
+        with self._lock:
+            if self._finalizer.detach() is not None:
+                _close(self._regions, self._transport)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """Hold the lock of a session that is open."""
+        with self._lock:
+            if self.closed:
+                raise SessionClosedError(
+                    f"this session with {self._transport.url} was closed", "open a new Session"
+                )
+            yield
+
+    # What it says of itself
+
+    def __repr__(self) -> str:
+        return render.plain(*self._described())
+
+    def _repr_html_(self) -> str:
+        return render.card(*self._described())
+
+    def _described(self) -> tuple[str, list[tuple[str, str]], list[render.Table]]:
+        rows = [("server", f"{self._transport.url}, Triton {self._server.get('version', '?')}")]
+        model = self._model
+        tables = []
+        if model is not None:
+            batch = f", batches up to {model.max_batch_size}" if model.max_batch_size else ""
+            rows.append(("model", f"{model.name} ({model.backend}{batch}, {model.state.lower()})"))
+            rows += [("input", str(spec)) for spec in model.inputs.values()]
+            rows += [("output", str(spec)) for spec in model.outputs.values()]
+        rows.append(("shared memory", self._shared_memory_text()))
+        regions = self.regions
+        if regions:
+            columns = ("tensor", "key", "bytes", "state")
+            cells = [
+                (f"{r.direction} {r.tensor}", r.key, render.human_bytes(r.nbytes), r.state)
+                for r in regions
+            ]
+            tables.append(render.Table("regions", columns, cells, numeric=(2,)))
+        return f"Session{' (closed)' if self.closed else ''}", rows, tables
+
+    def _shared_memory_text(self) -> str:
+        kinds = [str(self.shared_memory), str(self.output_shared_memory)]
+        text = kinds[0] if kinds[0] == kinds[1] else f"{kinds[0]}, outputs {kinds[1]}"
+        if self._auto_refused is not None:
+            text += f" (auto: {self._auto_refused.message})"
+        return text
+
+
+class _Stopwatch:
+    """Laps in milliseconds."""
+
+    def __init__(self) -> None:
+        self._started = self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self._laps[f"{name}_ms"] = (now - self._last) * 1e3
+        self._last = now
+
+    def timings(self) -> Timings:
+        return Timings(**self._laps, total_ms=(self._last - self._started) * 1e3)
+
+
+def _address(server: str | ServerAddress) -> tuple[str, dict[str, str]]:
+    if isinstance(server, str):
+        return server, {}
+    try:
+        return server.url, dict(server.headers)
+    except AttributeError as error:
+        raise ArgumentError(
+            f"{type(server).__name__} is not a server: {error}",
+            "give 'host:port', or a Server as tritonic_nb.serve() gives",
+        ) from error
+
+
+def _checked_timeout(timeout: float) -> float:
+    if not timeout > 0:
+        raise ArgumentError(f"timeout {timeout!r} is not above 0", "give seconds, such as 60")
+    return float(timeout)
+
+
+def _known_nbytes(
+    spec: TensorSpec, shape: Sequence[int] | None, batch: int, nbytes: int | None
+) -> int:
+    """Return the bytes to register for a tensor.
+
+    Raises
+    ------
+    TensorShapeError
+        If the model and the arguments together do not tell.
+    """
+    if nbytes is not None:
+        return nbytes
+    concrete = spec.concrete_shape(batch=batch, shape=shape)
+    known = spec.nbytes_of(concrete) if concrete is not None else None
+    if known is not None:
+        return known
+    if spec.datatype == "BYTES":
+        raise TensorShapeError(
+            f"the size of {spec} is not known: BYTES elements have any length",
+            f"pass nbytes={{{spec.name!r}: BYTES}}, 4 more for each element",
+        )
+    raise TensorShapeError(
+        f"the size of {spec} is not known: it has dynamic dimensions",
+        f"pass shapes={{{spec.name!r}: (...)}} with the whole shape",
+    )
+
+
+@lru_cache(maxsize=64)
+def _derived_transform(
+    shape: tuple[int, ...], datatype: str, hint: str | None
+) -> ImageTransform | None:
+    return transform_for(shape, datatype, hint=hint)
+
+
+def _pictures(value: Any, spec: TensorSpec) -> list[Any] | None:
+    """Return the pictures in what was given for an input that may take one, or None."""
+    if isinstance(value, (Image.Image, os.PathLike)):
+        return [value]
+    if isinstance(value, str):
+        return None if spec.datatype == "BYTES" else [value]
+    if isinstance(value, (list, tuple)) and value:
+        single = [_pictures(each, spec) for each in value]
+        flat = [each for pictures in single if pictures is not None for each in pictures]
+        return flat if len(flat) == len(value) else None
+    if isinstance(value, np.ndarray) and _is_pixels(value, spec):
+        return [value]
+    return None
+
+
+def _is_pixels(array: npt.NDArray[Any], spec: TensorSpec) -> bool:
+    """Whether an array is a picture to transform rather than the tensor itself."""
+    pixels = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (1, 3, 4))
+    is_tensor = array.ndim == spec.rank and array.dtype == numpy_dtype(spec.datatype)
+    return array.dtype == np.uint8 and pixels and not is_tensor
+
+
+def _stacked(made: list[npt.NDArray[Any]], spec: TensorSpec) -> npt.NDArray[Any]:
+    """Return the tensors of pictures as one batch."""
+    if len(made) == 1:
+        return made[0]
+    if not spec.batched and (spec.rank != made[0].ndim or spec.shape[0] >= 0):
+        raise BatchSizeError(
+            f"{spec} takes one picture at a time and {len(made)} were given",
+            "infer them one after the other",
+        )
+    shapes = sorted({array.shape for array in made})
+    if len(shapes) > 1:
+        raise TensorShapeError(
+            f"the pictures become tensors of different shapes: {', '.join(map(str, shapes))}",
+            "pass a transform with a fixed width and height",
+        )
+    return np.concatenate(made)
+
+
+def _slice(region: Region, nbytes: int) -> RegionSlice:
+    return RegionSlice(region.name, region.offset(0), nbytes)
+
+
+def _places(
+    request: InferRequest,
+    inputs: Mapping[str, npt.NDArray[Any]],
+    outputs: Mapping[str, npt.NDArray[Any]],
+) -> dict[tuple[str, str], TensorPlace]:
+    places = {}
+    regions: dict[tuple[str, str], RegionSlice | None] = {
+        **{("input", tensor.name): tensor.region for tensor in request.inputs},
+        **{("output", output.name): output.region for output in request.outputs},
+    }
+    arrays = {("input", n): a for n, a in inputs.items()}
+    arrays |= {("output", n): a for n, a in outputs.items()}
+    for key, array in arrays.items():
+        region = regions.get(key)
+        nbytes = codec.encoded_nbytes(array)
+        places[key] = TensorPlace(key[0], nbytes, region.name if region else "")
+    return places
+
+
+def _close(regions: RegionSet, transport: Transport) -> None:
+    try:
+        regions.close()
+    finally:
+        transport.close()
+
+
+def _close_forgotten(regions: RegionSet, transport: Transport, owner_pid: int) -> None:
+    """Close what a session left open when it was collected, or at exit."""
+    if os.getpid() != owner_pid:  # a forked child: all of it is still its parent's
+        return
+    warnings.warn(
+        f"a Session with {transport.url} was never closed; use `with`, or close()",
+        ResourceWarning,
+        stacklevel=2,
+    )
+    _close(regions, transport)
+
+
+def _log_to_stream() -> None:
+    """Show the package's log, once, however many sessions are verbose."""
+    logger = logging.getLogger("tritonic_nb")
+    logger.setLevel(logging.DEBUG)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
+        logger.addHandler(handler)

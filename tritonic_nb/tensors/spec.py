@@ -1,0 +1,242 @@
+"""What a model takes and gives: :class:`TensorSpec` and :class:`ModelSpec`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tritonic_nb.errors import TensorNameError, TensorShapeError
+from tritonic_nb.tensors.dtypes import item_nbytes
+
+__all__ = ["ModelSpec", "TensorSpec"]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of a model.
+
+    Attributes
+    ----------
+    name
+        The tensor's name.
+    datatype
+        Triton's datatype, such as ``"FP32"``.
+    shape
+        The whole shape of an array, the batch included; -1 where any size will do.
+    batched
+        Whether the first dimension is the batch that Triton's
+        ``max_batch_size`` speaks of.
+    optional
+        Whether a request may leave the input out.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    batched: bool = False
+    optional: bool = False
+
+    def __str__(self) -> str:
+        dims = ", ".join("batch" if i == 0 and self.batched else "any" if d < 0 else str(d)
+                         for i, d in enumerate(self.shape))  # fmt: skip
+        return f"{self.name} {self.datatype} [{dims}]"
+
+    @property
+    def rank(self) -> int:
+        """The number of dimensions, the batch included."""
+        return len(self.shape)
+
+    def concrete_shape(
+        self, *, batch: int = 1, shape: Sequence[int] | None = None
+    ) -> tuple[int, ...] | None:
+        """Return the shape with every dimension known, or None where one is not.
+
+        Parameters
+        ----------
+        batch
+            The size of the batch, for a batched tensor.
+        shape
+            A whole shape to use instead of the model's, checked against it.
+
+        Raises
+        ------
+        TensorShapeError
+            If `shape` does not fit the model's.
+        """
+        if shape is not None:
+            concrete = tuple(int(d) for d in shape)
+            self.check_shape(concrete)
+            return concrete
+        dims = (batch, *self.shape[1:]) if self.batched else self.shape
+        return None if any(d < 0 for d in dims) else dims
+
+    def nbytes_of(self, shape: Sequence[int]) -> int | None:
+        """Return the bytes of an array of `shape`, or None for ``BYTES``."""
+        item = item_nbytes(self.datatype)
+        return None if item is None else item * math.prod(shape)
+
+    def check_shape(self, shape: Sequence[int]) -> None:
+        """Compare a shape with the model's.
+
+        Raises
+        ------
+        TensorShapeError
+            If the rank or a fixed dimension differs, or a dimension is negative.
+        """
+        got = list(shape)
+        if len(got) != self.rank:
+            raise TensorShapeError(
+                f"{self.name!r} has rank {self.rank} in the model, {self._dims()}, "
+                f"and the array has rank {len(got)}, {got}",
+                self._rank_remedy(len(got)),
+            )
+        for axis, (have, want) in enumerate(zip(got, self.shape, strict=True)):
+            if have < 0 or (want >= 0 and have != want):
+                raise TensorShapeError(
+                    f"{self.name!r} is {self._dims()} in the model and the array is {got}: "
+                    f"dimension {axis} is {have}"
+                    + (f" where the model has {want}" if want >= 0 else ""),
+                    "reshape, resize or pad the array to the model's shape (any = any size)",
+                )
+
+    def _dims(self) -> str:
+        return str(self)[len(self.name) + 1 + len(self.datatype) + 1 :]
+
+    def _rank_remedy(self, rank: int) -> str:
+        if self.batched and rank == self.rank - 1:
+            return "add the batch dimension: array[np.newaxis]"
+        return f"give an array of {self.rank} dimensions"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model as its server describes it.
+
+    Attributes
+    ----------
+    name, version
+        The model's name and the version that answers (``""`` lets the server choose).
+    versions
+        The versions that are loaded.
+    backend
+        The backend or platform that runs it, such as ``"python"``.
+    max_batch_size
+        The largest batch; 0 for a model without batching, None where the
+        server keeps its configuration to itself.
+    inputs, outputs
+        The tensors by name, in the model's order.
+    state
+        The server's word for it, such as ``"READY"``.
+    stateful
+        Whether requests belong to sequences (``sequence_batching``), so that
+        one must never be sent twice.
+    parameters
+        The configuration's parameters, as text.
+    """
+
+    name: str
+    version: str
+    versions: tuple[str, ...]
+    backend: str
+    max_batch_size: int | None
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    state: str = "READY"
+    stateful: bool = False
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_server(
+        cls,
+        metadata: Mapping[str, Any],
+        config: Mapping[str, Any] | None,
+        *,
+        version: str = "",
+        state: str = "READY",
+    ) -> ModelSpec:
+        """Read the replies of Triton's metadata and model-configuration calls.
+
+        Parameters
+        ----------
+        metadata
+            The reply of ``GET v2/models/NAME``.
+        config
+            The reply of ``GET v2/models/NAME/config``, or None where the
+            server refuses it.
+        version
+            The version that was asked for.
+        state
+            The model's state in the repository's index.
+        """
+        config_of = config or {}
+        batch = int(config_of.get("max_batch_size", 0)) if config is not None else None
+        optional = {t["name"] for t in config_of.get("input", ()) if t.get("optional")}
+
+        def tensors(kind: str) -> dict[str, TensorSpec]:
+            return {
+                t["name"]: TensorSpec(
+                    name=t["name"],
+                    datatype=t["datatype"],
+                    shape=tuple(int(d) for d in t["shape"]),
+                    batched=bool(batch),
+                    optional=t["name"] in optional,
+                )
+                for t in metadata.get(kind, ())
+            }
+
+        return cls(
+            name=metadata["name"],
+            version=version,
+            versions=tuple(str(v) for v in metadata.get("versions", ())),
+            backend=config_of.get("backend") or metadata.get("platform", ""),
+            max_batch_size=batch,
+            inputs=tensors("inputs"),
+            outputs=tensors("outputs"),
+            state=state,
+            stateful="sequence_batching" in config_of,
+            parameters={
+                key: str(value.get("string_value", ""))
+                for key, value in config_of.get("parameters", {}).items()
+            },
+        )
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The class names of the ``labels`` parameter (a JSON list), or None."""
+        try:
+            names = json.loads(self.parameters["labels"])
+        except (KeyError, ValueError):
+            return None
+        return tuple(str(n) for n in names) if isinstance(names, list) else None
+
+    def input(self, name: str) -> TensorSpec:
+        """Return an input by name.
+
+        Raises
+        ------
+        TensorNameError
+            If the model has none of that name.
+        """
+        return self._tensor("input", self.inputs, name)
+
+    def output(self, name: str) -> TensorSpec:
+        """Return an output by name.
+
+        Raises
+        ------
+        TensorNameError
+            If the model has none of that name.
+        """
+        return self._tensor("output", self.outputs, name)
+
+    def _tensor(self, kind: str, tensors: Mapping[str, TensorSpec], name: str) -> TensorSpec:
+        try:
+            return tensors[name]
+        except KeyError:
+            raise TensorNameError(
+                f"model {self.name!r} has no {kind} {name!r}",
+                f"use one of its {kind}s: {', '.join(map(str, tensors.values())) or 'none'}",
+            ) from None

@@ -1,0 +1,206 @@
+"""What a session asks of a server, whichever protocol carries it.
+
+Two seams. :class:`Engine` moves one HTTP request and its reply, and knows
+nothing of Triton. :class:`Transport` speaks Triton's operations in arrays and
+regions; a session knows only this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+__all__ = [
+    "Engine",
+    "InferReply",
+    "InferRequest",
+    "InputTensor",
+    "OutputTensor",
+    "RegionSlice",
+    "Reply",
+    "Request",
+    "RequestedOutput",
+    "Transport",
+]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request.
+
+    Attributes
+    ----------
+    method
+        ``"GET"`` or ``"POST"``.
+    path
+        The path after the host, without a leading slash.
+    headers
+        Names and values.
+    body
+        The bytes to send.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One HTTP reply; `headers` has its names in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Engine(Protocol):
+    """Moves requests over connections that it keeps open. Safe to share between threads."""
+
+    def send(self, request: Request, timeout_s: float) -> Reply:
+        """Send a request and wait for its reply; Ctrl-C ends the wait within half a second.
+
+        Raises
+        ------
+        ServerUnreachableError, ServerTimeoutError
+            If there is no reply, or not in time.
+        """
+
+    def close(self) -> None:
+        """Close the connections; safe to repeat."""
+
+
+@dataclass(frozen=True)
+class RegionSlice:
+    """The part of a registered region that a tensor uses: name, offset and size in bytes."""
+
+    name: str
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class InputTensor:
+    """An input of a request: in a region, or (`region` None) as an array on the wire."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    array: npt.NDArray[Any] | None = None
+    region: RegionSlice | None = None
+
+
+@dataclass(frozen=True)
+class RequestedOutput:
+    """An output to ask for: into a region, or (None) over the wire."""
+
+    name: str
+    region: RegionSlice | None = None
+
+
+@dataclass(frozen=True)
+class OutputTensor:
+    """An output of a reply; `array` is None where it lies in the region that was asked for."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    array: npt.NDArray[Any] | None
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """Everything that one inference sends.
+
+    Attributes
+    ----------
+    model, version
+        The model; version ``""`` lets the server choose.
+    inputs, outputs
+        The tensors.
+    request_id, sequence_id, sequence_start, sequence_end, priority, parameters
+        As Triton's protocol has them; a `sequence_id` of 0 means no sequence.
+    """
+
+    model: str
+    version: str
+    inputs: Sequence[InputTensor]
+    outputs: Sequence[RequestedOutput]
+    request_id: str = ""
+    sequence_id: int | str = 0
+    sequence_start: bool = False
+    sequence_end: bool = False
+    priority: int = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class InferReply:
+    """What came back.
+
+    Attributes
+    ----------
+    model, version, request_id
+        As the server gives them.
+    outputs
+        By name, in the server's order.
+    sent_nbytes, received_nbytes
+        The bodies of the request and the reply, in bytes.
+    """
+
+    model: str
+    version: str
+    request_id: str
+    outputs: Mapping[str, OutputTensor]
+    sent_nbytes: int
+    received_nbytes: int
+
+
+class Transport(Protocol):
+    """Triton's operations. Every method raises this package's errors and no others.
+
+    The dictionaries are the server's own JSON replies, as Triton's protocol
+    documents describe them.
+    """
+
+    url: str
+
+    def server_metadata(self) -> dict[str, Any]:
+        """Return the server's name, version and extensions."""
+
+    def model_ready(self, model: str, version: str = "") -> bool:
+        """Return whether a model can be asked now."""
+
+    def model_metadata(self, model: str, version: str = "") -> dict[str, Any]:
+        """Return the model's versions, inputs and outputs."""
+
+    def model_config(self, model: str, version: str = "") -> dict[str, Any]:
+        """Return the model's configuration."""
+
+    def repository_index(self) -> list[dict[str, Any]]:
+        """Return the repository's models with version, state and reason."""
+
+    def load_model(self, model: str) -> None:
+        """Load a model, or load it again."""
+
+    def unload_model(self, model: str) -> None:
+        """Unload a model."""
+
+    def system_regions(self) -> list[dict[str, Any]]:
+        """Return the system shared-memory regions that the server has registered."""
+
+    def register_system(self, name: str, key: str, nbytes: int) -> None:
+        """Register a system shared-memory region, at offset 0."""
+
+    def unregister_system(self, name: str) -> None:
+        """Unregister one region; one the server does not know is not an error."""
+
+    def infer(self, request: InferRequest, timeout_s: float) -> InferReply:
+        """Run one inference."""
+
+    def close(self) -> None:
+        """Close the connections; safe to repeat."""

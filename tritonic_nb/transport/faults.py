@@ -1,0 +1,131 @@
+"""Triton's error messages, mapped once to this package's errors.
+
+HTTP and gRPC carry the same texts. Each pattern was seen from a real server
+or read in the server's source (``shared_memory_manager.cc``,
+``http_server.cc``, ``common.h``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tritonic_nb.errors import (
+    ModelLoadError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    RegionInUseError,
+    RegionLostError,
+    RegionNotVisibleError,
+    RegionTooSmallError,
+    RestrictedApiError,
+    ServerRefusedError,
+    SharedMemoryDisabledError,
+    SharedMemoryError,
+    TensorShapeError,
+    TritonicError,
+)
+
+__all__ = ["error_from_server"]
+
+
+class _Fault(NamedTuple):
+    pattern: re.Pattern[str]
+    error: Callable[[str, str], TritonicError]
+    remedy: str
+
+
+def _fault(pattern: str, error: Callable[[str, str], TritonicError], remedy: str) -> _Fault:
+    return _Fault(re.compile(pattern, re.IGNORECASE), error, remedy)
+
+
+# The first pattern that is found decides, so the narrower ones stand first.
+_FAULTS = (
+    _fault(
+        r"is restricted, expecting header",
+        RestrictedApiError,
+        "pass headers={'NAME': 'VALUE'} with the header that the message names "
+        "(a Session(server) of an embedded server sends its own)",
+    ),
+    _fault(
+        r"client shared memory is disabled|allow-client-shm",
+        SharedMemoryDisabledError,
+        "start the server with --allow-client-shm=true (off by default from Triton 26.04), "
+        "or use shared_memory='none'",
+    ),
+    _fault(
+        r"unable to open shared memory region",
+        RegionNotVisibleError,
+        "a server in another container needs the same /dev/shm: start both with --ipc=host "
+        "(or share one emptyDir volume); for a server on another machine use "
+        "shared_memory='none', or run the notebook beside the server",
+    ),
+    _fault(
+        r"unable to find (system |cuda )?shared memory region",
+        RegionLostError,
+        "the server was restarted or somebody unregistered the region: infer again",
+    ),
+    _fault(
+        r"currently in use|is in use",
+        RegionInUseError,
+        "wait for the request that uses it, then try again",
+    ),
+    _fault(
+        r"should be at least (?P<needed>\d+) bytes? to hold the results",
+        RegionTooSmallError,
+        "let infer() grow the output's region",
+    ),
+    _fault(
+        r"invalid offset",
+        RegionTooSmallError,
+        "the tensor does not lie within its region: register it again with the larger shape",
+    ),
+    _fault(
+        r"failed to register.*shared memory|shared memory.*not supported|already in manager",
+        SharedMemoryError,
+        "use shared_memory='none'",
+    ),
+    _fault(
+        r"failed to poll from model repository|unknown model.*is not found|"
+        r"no such model|version.*not found",
+        ModelNotFoundError,
+        "see session.models() for what the server's repository has",
+    ),
+    _fault(
+        r"failed to load",
+        ModelLoadError,
+        "read the reason above, mend the model and load it again",
+    ),
+    _fault(
+        r"request for unknown model|not ready|no available version",
+        ModelNotReadyError,
+        "load it: session.load(MODEL), or Session(..., load=True)",
+    ),
+    _fault(
+        r"unexpected shape|unexpected number of|byte size|batch[- ]size",
+        TensorShapeError,
+        "compare the shapes and datatypes that you send with session.model_info",
+    ),
+)
+
+
+def error_from_server(message: str, doing: str) -> TritonicError:
+    """Return our error for what a server said.
+
+    Parameters
+    ----------
+    message
+        The server's text.
+    doing
+        What was being done, with the model or region: it starts our message.
+    """
+    said = f"{doing}: the server says: {message.strip() or '(nothing)'}"
+    for fault in _FAULTS:
+        found = fault.pattern.search(message)
+        if found:
+            error = fault.error(said, fault.remedy)
+            if isinstance(error, RegionTooSmallError) and "needed" in found.groupdict():
+                error.needed_nbytes = int(found["needed"])
+            return error
+    return ServerRefusedError(said, "the server's log tells more (server.log for an embedded one)")

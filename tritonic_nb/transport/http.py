@@ -1,0 +1,307 @@
+"""Triton over HTTP.
+
+tritonclient makes and parses the bodies of inference requests, the engine
+carries them. The control calls go through the same engine: they are small
+JSON documents, tritonclient's own HTTP client can neither be shared between
+threads nor be interrupted, and one way out means one place for headers, time
+limits and errors.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+from tritonclient.http import (
+    InferenceServerClient,
+    InferInput,
+    InferRequestedOutput,
+    InferResult,
+)
+from tritonclient.utils import InferenceServerException
+
+from tritonic_nb.errors import (
+    ArgumentError,
+    RegionLostError,
+    ServerUnreachableError,
+    TritonicError,
+)
+from tritonic_nb.transport.base import (
+    Engine,
+    InferReply,
+    InferRequest,
+    InputTensor,
+    OutputTensor,
+    Reply,
+    Request,
+    RequestedOutput,
+)
+from tritonic_nb.transport.engine import CurlEngine, SSLOptions, base_url
+from tritonic_nb.transport.faults import error_from_server
+
+__all__ = ["HttpTransport"]
+
+_CONTROL_TIMEOUT_S = 30.0
+_LOAD_TIMEOUT_S = 600.0  # a large model takes minutes
+_HEADER_LENGTH = "Inference-Header-Content-Length"
+
+_log = logging.getLogger("tritonic_nb.transport")
+
+
+class HttpTransport:
+    """A :class:`~tritonic_nb.transport.base.Transport` over HTTP.
+
+    Parameters
+    ----------
+    url
+        ``host:port``, ``http://host:port`` or ``https://host:port``.
+    headers
+        Sent with every request, such as the header that opens a restricted API.
+    options
+        For an encrypted connection.
+
+    Raises
+    ------
+    ArgumentError
+        If `url` is not an address.
+    """
+
+    def __init__(
+        self, url: str, headers: Mapping[str, str] | None = None, options: SSLOptions | None = None
+    ) -> None:
+        self.url = base_url(url, options)
+        self._engine: Engine = CurlEngine(self.url, _checked(headers), options)
+
+    def server_metadata(self) -> dict[str, Any]:
+        """``GET v2``: the server's name, version and extensions."""
+        request = Request("GET", "v2")
+        reply = self._send(request, _CONTROL_TIMEOUT_S)
+        self._check(reply, "asking the server who it is")
+        document = self._parsed(reply)
+        if not isinstance(document, dict) or "version" not in document:
+            raise self._not_triton(reply)
+        return document
+
+    def model_ready(self, model: str, version: str = "") -> bool:
+        """``GET v2/models/M/ready``."""
+        request = Request("GET", f"{_model_path(model, version)}/ready")
+        return self._send(request, _CONTROL_TIMEOUT_S).status == 200
+
+    def model_metadata(self, model: str, version: str = "") -> dict[str, Any]:
+        """``GET v2/models/M``."""
+        doing = f"describing model {model!r}"
+        reply: dict[str, Any] = self._control("GET", _model_path(model, version), doing)
+        return reply
+
+    def model_config(self, model: str, version: str = "") -> dict[str, Any]:
+        """``GET v2/models/M/config``."""
+        path = f"{_model_path(model, version)}/config"
+        doing = f"reading the configuration of model {model!r}"
+        reply: dict[str, Any] = self._control("GET", path, doing)
+        return reply
+
+    def repository_index(self) -> list[dict[str, Any]]:
+        """``POST v2/repository/index``."""
+        index: list[dict[str, Any]] = self._control(
+            "POST", "v2/repository/index", "listing the model repository"
+        )
+        return index
+
+    def load_model(self, model: str) -> None:
+        """``POST v2/repository/models/M/load``."""
+        path = f"v2/repository/models/{quote(model, safe='')}/load"
+        self._control("POST", path, f"loading model {model!r}", timeout_s=_LOAD_TIMEOUT_S)
+
+    def unload_model(self, model: str) -> None:
+        """``POST v2/repository/models/M/unload``."""
+        path = f"v2/repository/models/{quote(model, safe='')}/unload"
+        self._control("POST", path, f"unloading model {model!r}")
+
+    def system_regions(self) -> list[dict[str, Any]]:
+        """``GET v2/systemsharedmemory/status``."""
+        regions: list[dict[str, Any]] = self._control(
+            "GET", "v2/systemsharedmemory/status", "listing the server's shared memory"
+        )
+        return regions
+
+    def register_system(self, name: str, key: str, nbytes: int) -> None:
+        """``POST v2/systemsharedmemory/region/NAME/register``."""
+        self._control(
+            "POST",
+            f"v2/systemsharedmemory/region/{quote(name, safe='')}/register",
+            f"registering region {name!r} ({nbytes} bytes)",
+            {"key": key, "offset": 0, "byte_size": nbytes},
+        )
+
+    def unregister_system(self, name: str) -> None:
+        """``POST v2/systemsharedmemory/region/NAME/unregister``."""
+        if not name:  # Triton would unregister everybody's regions
+            raise ArgumentError("a region to unregister needs a name")
+        try:
+            self._control(
+                "POST",
+                f"v2/systemsharedmemory/region/{quote(name, safe='')}/unregister",
+                f"unregistering region {name!r}",
+            )
+        except RegionLostError:
+            _log.debug("region %s was not registered", name)
+
+    def infer(self, request: InferRequest, timeout_s: float) -> InferReply:
+        """``POST v2/models/M/infer``, with binary tensors.
+
+        Raises
+        ------
+        TritonicError
+            As the engine and :func:`~tritonic_nb.transport.faults.error_from_server` tell.
+        """
+        doing = f"inference with model {request.model!r}"
+        body, header_length = _request_body(request, doing)
+        headers = {"Content-Type": "application/octet-stream"}
+        if header_length is not None:
+            headers[_HEADER_LENGTH] = str(header_length)
+        path = f"{_model_path(request.model, request.version)}/infer"
+        reply = self._send(Request("POST", path, headers, body), timeout_s)
+        self._check(reply, doing)
+        return _infer_reply(reply, len(body))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.close()
+
+    def _control(
+        self,
+        method: str,
+        path: str,
+        doing: str,
+        document: Mapping[str, Any] | None = None,
+        timeout_s: float = _CONTROL_TIMEOUT_S,
+    ) -> Any:
+        body = json.dumps(document).encode() if document is not None else b""
+        headers = {"Content-Type": "application/json"}
+        reply = self._send(Request(method, path, headers, body), timeout_s)
+        self._check(reply, doing)
+        return self._parsed(reply)
+
+    def _parsed(self, reply: Reply) -> Any:
+        """Return a reply's JSON document; Triton's empty replies are empty ones."""
+        try:
+            return json.loads(reply.body or b"{}")
+        except ValueError as error:
+            raise self._not_triton(reply) from error
+
+    def _send(self, request: Request, timeout_s: float) -> Reply:
+        started = time.perf_counter()
+        reply = self._engine.send(request, timeout_s)
+        _log.debug(
+            "%s %s %d bytes -> %d, %d bytes, %.2f ms",
+            request.method,
+            request.path,
+            len(request.body),
+            reply.status,
+            len(reply.body),
+            (time.perf_counter() - started) * 1e3,
+        )
+        return reply
+
+    def _check(self, reply: Reply, doing: str) -> None:
+        if reply.status == 200:
+            return
+        try:
+            message = json.loads(reply.body)["error"]
+        except (ValueError, KeyError, TypeError):
+            raise self._not_triton(reply) from None
+        raise error_from_server(str(message), doing)
+
+    def _not_triton(self, reply: Reply) -> TritonicError:
+        text = reply.body[:120].decode("utf-8", "replace")
+        return ServerUnreachableError(
+            f"what answers at {self.url} is not Triton: HTTP {reply.status}, {text!r}",
+            "check the address, the port (Triton's HTTP port is 8000) and any proxy between",
+        )
+
+
+def _checked(headers: Mapping[str, str] | None) -> dict[str, str]:
+    checked = {str(name): str(value) for name, value in (headers or {}).items()}
+    for name, value in checked.items():
+        if not name or any(c in "\r\n" for c in name + value):
+            raise ArgumentError(
+                f"header {name!r} cannot be sent: it is empty or has a line break",
+                "give names and values of one line",
+            )
+    return checked
+
+
+def _model_path(model: str, version: str) -> str:
+    path = f"v2/models/{quote(model, safe='')}"
+    return f"{path}/versions/{quote(version, safe='')}" if version else path
+
+
+def _request_body(request: InferRequest, doing: str) -> tuple[bytes, int | None]:
+    try:
+        body, header_length = InferenceServerClient.generate_request_body(
+            [_infer_input(tensor) for tensor in request.inputs],
+            outputs=[_requested_output(output) for output in request.outputs],
+            request_id=request.request_id,
+            sequence_id=request.sequence_id,
+            sequence_start=request.sequence_start,
+            sequence_end=request.sequence_end,
+            priority=request.priority,
+            parameters=dict(request.parameters) or None,
+        )
+    except (InferenceServerException, TypeError) as error:
+        raise ArgumentError(f"{doing}: the request cannot be written: {error}") from error
+    return body, header_length
+
+
+def _infer_input(tensor: InputTensor) -> InferInput:
+    made = InferInput(tensor.name, list(tensor.shape), tensor.datatype)
+    if tensor.region is not None:
+        region = tensor.region
+        return made.set_shared_memory(region.name, region.nbytes, region.offset)
+    return made.set_data_from_numpy(_plain(np.asarray(tensor.array)))
+
+
+def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the array as tritonclient knows it: native byte order, text as objects."""
+    if array.dtype.kind == "U":
+        return array.astype(np.object_)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _requested_output(output: RequestedOutput) -> InferRequestedOutput:
+    made = InferRequestedOutput(output.name, binary_data=True)
+    if output.region is not None:
+        region = output.region
+        made.set_shared_memory(region.name, region.nbytes, region.offset)
+    return made
+
+
+def _infer_reply(reply: Reply, sent_nbytes: int) -> InferReply:
+    header_length = reply.headers.get(_HEADER_LENGTH.lower())
+    parsed = InferResult.from_response_body(
+        reply.body, header_length=int(header_length) if header_length else None
+    )
+    document = parsed.get_response()
+    return InferReply(
+        model=document.get("model_name", ""),
+        version=str(document.get("model_version", "")),
+        request_id=document.get("id", ""),
+        outputs={
+            output["name"]: _output_tensor(parsed, output) for output in document.get("outputs", ())
+        },
+        sent_nbytes=sent_nbytes,
+        received_nbytes=len(reply.body),
+    )
+
+
+def _output_tensor(parsed: InferResult, output: Mapping[str, Any]) -> OutputTensor:
+    on_the_wire = "data" in output or "binary_data_size" in output.get("parameters", {})
+    # tritonclient's arrays are read-only views of the reply; a result owns its arrays.
+    array = np.array(parsed.as_numpy(output["name"])) if on_the_wire else None
+    return OutputTensor(output["name"], output["datatype"], tuple(output["shape"]), array)
