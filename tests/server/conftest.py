@@ -1,11 +1,7 @@
-"""Helpers for the embedded server's tests: real processes and a real Triton."""
+"""Fixtures of the embedded server's tests: a real Triton."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,43 +9,11 @@ import pytest
 from tritonic_nb.server import Server, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-SHM = Path("/dev/shm")
+    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def embedded() -> Iterator[Server]:
     """Give a module's tests one protected server."""
     with serve() as running:
         yield running
-
-
-def alive(pid: int) -> bool:
-    """Tell whether a process runs; one that ended and was not yet reaped does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
-
-
-def eventually(claim: Callable[[], bool], seconds: float = 8.0) -> bool:
-    """Wait for a claim to become true."""
-    deadline = time.monotonic() + seconds
-    while not claim():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a Python program in a process of its own, with warnings as errors."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", script, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )

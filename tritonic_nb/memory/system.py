@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from tritonic_nb.errors import NoSpaceError, SharedMemoryError
@@ -76,7 +77,7 @@ class SystemRegion(Region):
             self._map = mmap.mmap(self.fd, self.nbytes)
             undo.pop_all()
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
-        self._views: list[memoryview] = []
+        self._views: list[weakref.ref[npt.NDArray[Any]]] = []
         self._finalizer = weakref.finalize(self, _remove_if_owner, self.path, self.fd, os.getpid())
 
     @property
@@ -112,17 +113,16 @@ class SystemRegion(Region):
             stays mapped for as long as the view lives, whatever becomes of
             the region.
         """
-        view = self._slot(slot)
-        array = codec.decode(view, datatype, shape, name=self.tensor, copy=copy)
-        if copy:
-            view.release()
-        else:
-            self._views.append(view)
+        array = codec.decode(self._slot(slot), datatype, shape, name=self.tensor, copy=copy)
+        if not array.flags.writeable:  # a view, that is: BYTES are copied whatever was asked for
+            # Every array that NumPy derives from a view refers to the one that holds the memory.
+            holder = array.base if isinstance(array.base, np.ndarray) else array
+            self._views.append(weakref.ref(holder))
         return array
 
     def pinned(self) -> bool:
         """Whether a view of the region is still in use."""
-        self._views = [view for view in self._views if not _released(view)]
+        self._views = [view for view in self._views if view() is not None]
         return bool(self._views)
 
     def describe(self) -> RegionDescriptor:
@@ -148,9 +148,8 @@ class SystemRegion(Region):
             return
         self.state = "closed"
         self._finalizer()
-        if not self.pinned():
+        with contextlib.suppress(BufferError):  # a view still uses it; the last one to go unmaps
             self._map.close()
-        # Otherwise each view holds the mapping itself and the last one to go unmaps it.
         del self._map
 
     def _slot(self, slot: int) -> memoryview:
@@ -206,11 +205,3 @@ def _remove_if_owner(path: Path, fd: int, owner_pid: int) -> None:
     # A forked child inherits this object; the region is still its parent's.
     if os.getpid() == owner_pid:
         _remove(path, fd)
-
-
-def _released(view: memoryview) -> bool:
-    try:
-        view.release()
-    except BufferError:  # an array still uses it
-        return False
-    return True

@@ -25,6 +25,7 @@ _WIDTH = 900
 _GAP = 20
 _CAPTION = 24
 _HEADING = 30
+_NARROWEST = 120  # so that a caption has room below a slim picture
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class _Panel:
     size: tuple[int, int]  # on the page
     caption: str
     alt: str
+
+    @property
+    def room(self) -> int:
+        return max(self.size[0], _NARROWEST)
 
 
 def classification(
@@ -129,6 +134,7 @@ def _html(panels: Sequence[_Panel], chosen: Sequence[plot.Bar], title: str) -> s
                 # JPEG, because a saved notebook carries it.
                 source=data_uri(encode_jpeg(panel.image), "image/jpeg"),
                 alt=escape(panel.alt),
+                room=str(panel.room),
                 width=str(panel.size[0]),
                 height=str(panel.size[1]),
                 caption=escape(panel.caption),
@@ -152,9 +158,9 @@ def _composed(panels: Sequence[_Panel], chosen: Sequence[plot.Bar], title: str) 
         places.append((left, top))
         below = top + panel.size[1] + 17
         plot.draw_text(
-            figure, left, below, panel.caption, room=panel.size[0], size=8, color=plot.MUTED
+            figure, left, below, panel.caption, room=panel.room, size=8, color=plot.MUTED
         )
-        left += panel.size[0] + _GAP
+        left += panel.room + _GAP
     plot.draw_bars(figure, chosen, left, top, _WIDTH - plot.MARGIN - left)
     card = plot.rendered(figure)
     # Pasted rather than drawn: no second resampling.

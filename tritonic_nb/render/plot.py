@@ -227,7 +227,7 @@ def draw_text(
     )  # fmt: skip
     width = artist.get_window_extent().width / SCALE
     while width > room and len(text) > 1:
-        text = _shortened(text, min(len(text) - 1, max(1, int(len(text) * room / width))))
+        text = _shortened(text, min(len(text) - 1, int(len(text) * room / width)))
         artist.set_text(text)
         width = artist.get_window_extent().width / SCALE
     return width
@@ -286,7 +286,7 @@ def _value(value: float, percent: bool) -> str:
 
 
 def _shortened(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: max(1, length - 1)].rstrip() + "…"
+    return text if len(text) <= length else text[: max(0, length - 1)].rstrip() + "…"
 
 
 @cache

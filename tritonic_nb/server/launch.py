@@ -354,7 +354,9 @@ def start_error(process: ServerProcess) -> ServerStartError:
 
 def last_lines(log: str) -> str:
     """Return the end of a log, indented, without the tables that say nothing about errors."""
-    lines = [line for line in log.splitlines() if line.strip() and line[0] not in "|+"]
+    # A server that does not know an option says so, and then prints them all.
+    said, _, _ = log.partition("\nUsage: tritonserver")
+    lines = [line for line in said.splitlines() if line.strip() and line[0] not in "|+"]
     return "\n".join(f"  {line[:400]}" for line in lines[-LOG_LINES:] or ["(empty)"])
 
 

@@ -421,6 +421,7 @@ class Server:
             The server could not; the message carries its reason.
         """
         for name in names:
+            said_before = len(self.log)
             path = f"/v2/repository/models/{quote(name, safe='')}/load"
             try:
                 status, body = request(
@@ -429,6 +430,10 @@ class Server:
                 reason = error_text(body)
             except (OSError, http.client.HTTPException) as error:
                 status, reason = 0, f"no answer ({error})\n{last_lines(self.log)}"
+            if "failed to poll" in reason:
+                # A configuration that Triton cannot read: only the log says why.
+                errors = [line for line in self.log[said_before:].splitlines() if line[:1] == "E"]
+                reason = "\n".join([reason, *errors])
             if status != 200:
                 raise ModelLoadError(
                     f"Model {name!r} could not be loaded: {reason}",

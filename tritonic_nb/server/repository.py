@@ -423,10 +423,8 @@ def onnx_tensor(node: Mapping[str, Any], file: Path, *, batched: bool) -> Tensor
 def tensor_text(kind: str, tensor: Tensor) -> str:
     """Return one input or output in protobuf's text format."""
     datatype = "TYPE_STRING" if tensor.datatype == "BYTES" else f"TYPE_{tensor.datatype}"
-    # Triton wants at least one dimension from clients; the model gets none.
-    shape = "dims: [ 1 ] reshape { shape: [ ] }"
-    if tensor.dims:
-        shape = f"dims: [ {', '.join(map(str, tensor.dims))} ]"
+    # Triton wants at least one dimension besides the batch; the model reshapes.
+    shape = f"dims: [ {', '.join(map(str, tensor.dims or (1,)))} ]"
     return f"{kind} [ {{ name: {quoted(tensor.name)} data_type: {datatype} {shape} }} ]\n"
 
 

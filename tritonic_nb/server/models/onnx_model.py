@@ -13,14 +13,15 @@ class TritonPythonModel:
     """One ONNX Runtime session; one run for each request."""
 
     def initialize(self, args):
-        """Open the file and note which tensors are text."""
+        """Open the file."""
         config = json.loads(args["model_config"])
-        self.inputs = [entry["name"] for entry in config["input"]]
+        self.batched = config["max_batch_size"] > 0
         link = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         # The link's target, because weights kept outside the file are looked for beside it.
         self.session = onnxruntime.InferenceSession(
             str(link.resolve()), sess_options=session_options(), providers=providers()
         )
+        self.ranks = {node.name: len(node.shape) for node in self.session.get_inputs()}
 
     def execute(self, requests):
         """Answer each request."""
@@ -29,8 +30,10 @@ class TritonPythonModel:
     def answer(self, request):
         """Run the model for one request; its own words where it refuses."""
         feed = {}
-        for name in self.inputs:
+        for name, rank in self.ranks.items():
             array = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+            # Triton's configuration has a [1] where the model has no dimension.
+            array = array.reshape(array.shape[:rank]) if rank <= self.batched else array
             feed[name] = as_text(array) if array.dtype == np.object_ else array
         names = list(request.requested_output_names())
         try:
@@ -39,10 +42,14 @@ class TritonPythonModel:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
         return pb_utils.InferenceResponse(
             [
-                pb_utils.Tensor(name, as_bytes(array))
+                pb_utils.Tensor(name, self.padded(as_bytes(array)))
                 for name, array in zip(names, arrays, strict=True)
             ]
         )
+
+    def padded(self, array):
+        """Give an array the one dimension besides the batch that Triton wants."""
+        return array.reshape(*array.shape, 1) if array.ndim <= self.batched else array
 
     def finalize(self):
         """Let go of the file and its threads."""

@@ -81,8 +81,8 @@ def test_a_transforms_box_puts_the_map_over_what_the_model_saw() -> None:
 
 def test_a_box_may_reach_beyond_the_picture() -> None:
     """A letterboxed model's map shows its middle part only."""
-    heat = np.array([[1.0], [0.0], [0.0], [0.0]])
-    wide = warmth(blend(GREY, heat, (0, -60, 90, 60)))  # the hot quarters lie above the picture
+    heat = np.array([[1.0], [1.0], [0.0], [0.0]])
+    wide = warmth(blend(GREY, heat, (0, -60, 90, 60)))  # the hot half lies above
     assert wide.shape == (60, 90)
     assert wide[0].mean() > wide[-1].mean()
 

@@ -10,12 +10,13 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from server_helpers import SHM, alive, eventually, run_script
 
-from tests.server.conftest import SHM, alive, eventually, run_script
 from tritonic_nb.errors import (
     ModelLoadError,
     ModelNotFoundError,
@@ -69,18 +70,18 @@ def test_ready_within_five_seconds_and_gone_without_a_trace() -> None:
     server.stop()
 
 
-def test_private_files_and_a_session_of_its_own(server: Server) -> None:
+def test_private_files_and_a_session_of_its_own(embedded: Server) -> None:
     """Its folder is 0700, its log 0600, and the kernel's signals do not reach it."""
-    folder = server.repository.parent
+    folder = embedded.repository.parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert stat.S_IMODE((folder / "server.log").stat().st_mode) == 0o600
-    assert os.getsid(server.pid) != os.getsid(0)
-    assert os.getpgid(server.pid) != os.getpgid(0)
+    assert stat.S_IMODE((folder / "embedded.log").stat().st_mode) == 0o600
+    assert os.getsid(embedded.pid) != os.getsid(0)
+    assert os.getpgid(embedded.pid) != os.getpgid(0)
 
 
-def test_loopback_only(server: Server) -> None:
+def test_loopback_only(embedded: Server) -> None:
     """All three services listen on 127.0.0.1 and nowhere else."""
-    own = {str(Path(entry).readlink()) for entry in Path(f"/proc/{server.pid}/fd").iterdir()}
+    own = {str(Path(entry).readlink()) for entry in Path(f"/proc/{embedded.pid}/fd").iterdir()}
     rows = [
         line.split()
         for table in ("tcp", "tcp6")
@@ -88,32 +89,33 @@ def test_loopback_only(server: Server) -> None:
     ]
     listening = [row[1] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own]
     assert len(listening) == 3
-    assert all(address.startswith("0100007F:") for address in listening)
+    # gRPC's socket speaks IPv6 too, bound to the IPv4 loopback.
+    assert all(address.rpartition(":")[0].endswith("0100007F") for address in listening)
 
 
-def test_protected_apis_want_the_header(server: Server) -> None:
+def test_protected_apis_want_the_header(embedded: Server) -> None:
     """Without the header the repository API is refused, with it it opens; inference is free."""
-    status, body = request(port(server), *REPOSITORY_INDEX)
+    status, body = request(port(embedded), *REPOSITORY_INDEX)
     assert status != 200
     assert b"restricted" in body
-    assert request(port(server), *REPOSITORY_INDEX, server.headers)[0] == 200
+    assert request(port(embedded), *REPOSITORY_INDEX, embedded.headers)[0] == 200
     for method, path in (
         ("GET", "/v2/systemsharedmemory/status"),
         ("GET", "/v2/trace/setting"),
         ("GET", "/v2/logging"),
     ):
-        assert b"restricted" in request(port(server), method, path)[1]
-        assert request(port(server), method, path, server.headers)[0] == 200
-    assert request(port(server), "GET", "/v2")[0] == 200
+        assert b"restricted" in request(port(embedded), method, path)[1]
+        assert request(port(embedded), method, path, embedded.headers)[0] == 200
+    assert request(port(embedded), "GET", "/v2")[0] == 200
 
 
-def test_the_same_header_opens_grpc(server: Server) -> None:
+def test_the_same_header_opens_grpc(embedded: Server) -> None:
     """The one header in ``headers`` opens the protected protocols over gRPC too."""
     grpc = pytest.importorskip("tritonclient.grpc")
-    with grpc.InferenceServerClient(server.grpc_url) as client:
+    with grpc.InferenceServerClient(embedded.grpc_url) as client:
         with pytest.raises(Exception, match="restricted"):
             client.get_model_repository_index()
-        assert client.get_model_repository_index(headers=server.headers)
+        assert client.get_model_repository_index(headers=embedded.headers)
 
 
 def test_unprotected_needs_no_header() -> None:
@@ -137,9 +139,9 @@ def test_the_secret_is_not_shown() -> None:
     assert value not in server.log
 
 
-def test_metrics_are_served(server: Server) -> None:
+def test_metrics_are_served(embedded: Server) -> None:
     """``metrics_url`` leads to Triton's metrics."""
-    number = int(server.metrics_url.split(":")[2].split("/")[0])
+    number = int(embedded.metrics_url.split(":")[2].split("/")[0])
     status, body = request(number, "GET", "/metrics")
     assert status == 200
     assert b"nv_" in body
@@ -156,11 +158,11 @@ def test_a_taken_port_is_named() -> None:
 
 
 @pytest.mark.parametrize("service", ["http", "grpc", "metrics"])
-def test_a_snatched_port_is_noticed(server: Server, service: str) -> None:
-    """A port lost between choice and use ends in an error, not in a stranger's server."""
+def test_a_snatched_port_is_noticed(embedded: Server, service: str) -> None:
+    """A port lost between choice and use ends in an error, not in a stranger's embedded."""
     free = Ports(0, 0, 0).chosen()
     numbers = {"http": free.http, "grpc": free.grpc, "metrics": free.metrics}
-    numbers[service] = getattr(server._ports, service)
+    numbers[service] = getattr(embedded._ports, service)
     with pytest.raises(ServerStartError, match="already in use"):
         launch_once(
             find_installation(None, auto_complete=None, progress=None),
@@ -170,6 +172,11 @@ def test_a_snatched_port_is_noticed(server: Server, service: str) -> None:
             deadline=time.monotonic() + 20,
             timeout=20,
         )
+
+
+def folders() -> set[Path]:
+    """Return the folders of all servers that run now, or were not cleared up."""
+    return set(Path(tempfile.gettempdir()).glob("tritonic_nb_server_*"))
 
 
 def wrapper(folder: Path, *lines: str) -> Path:
@@ -206,10 +213,10 @@ def test_a_failed_start_carries_the_log(tmp_path: Path) -> None:
         'case "$1" in --help) echo --model-repository; exit;; esac',
         f'{real_server(tmp_path)} "$@" --no-such-option',
     )
-    before = set(Path("/tmp").glob("tritonic_nb_server_*"))
+    before = folders()
     with pytest.raises(ServerStartError, match="no-such-option"):
         serve(tritonserver=script)
-    assert set(Path("/tmp").glob("tritonic_nb_server_*")) <= before
+    assert folders() <= before
 
 
 def test_a_slow_start_is_given_up(tmp_path: Path) -> None:
@@ -220,7 +227,7 @@ def test_a_slow_start_is_given_up(tmp_path: Path) -> None:
         "echo getting up",
         "sleep 60",
     )
-    with pytest.raises(ServerStartError, match="not ready after 0.5 s.*\n.*getting up"):
+    with pytest.raises(ServerStartError, match=r"not ready after 0.5 s.*\n.*getting up"):
         serve(tritonserver=script, timeout=0.5)
 
 
@@ -312,7 +319,7 @@ def test_a_forgotten_server_is_stopped_with_a_warning() -> None:
     """A server that nobody holds any more is stopped, and a ResourceWarning says so."""
     server = serve()
     pid, folder = server.pid, server.repository.parent
-    with pytest.warns(ResourceWarning, match="not stopped"):
+    with pytest.warns(ResourceWarning, match="not stopped"):  # noqa: PT031 - one act
         del server
         gc.collect()
     assert not alive(pid)
@@ -343,9 +350,9 @@ def test_a_killed_supervisor_takes_the_server_with_it() -> None:
     assert eventually(lambda: not pools(os.getpid()))
 
 
-def test_wait_tells_that_it_still_runs(server: Server) -> None:
+def test_wait_tells_that_it_still_runs(embedded: Server) -> None:
     """wait() with a limit returns None while the server runs."""
-    assert server.wait(0.01) is None
+    assert embedded.wait(0.01) is None
 
 
 def test_the_supervisor_ends_at_once_without_orders() -> None:

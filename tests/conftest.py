@@ -1,0 +1,90 @@
+"""What every test shares: a real server, sessions that are closed, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tritonic_nb
+from tritonic_nb.memory.system import KEY_PREFIX, SHM_DIR
+from tritonic_nb.transport import HttpTransport
+
+TEST_URL = os.environ.get("TRITONIC_NB_TEST_URL")
+"""An open server with this package's teaching models and the classifier, to use instead."""
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Any]:
+    """A real Triton server: the embedded one, or the one that TRITONIC_NB_TEST_URL names."""
+    if TEST_URL:
+        yield TEST_URL
+        return
+    with tritonic_nb.serve() as embedded:
+        embedded.add("classifier", tritonic_nb.samples.classifier())
+        yield embedded
+
+
+@pytest.fixture(scope="session")
+def transport(server: Any) -> Iterator[HttpTransport]:
+    """Triton's operations at that server, outside of any session."""
+    made = HttpTransport(server) if TEST_URL else HttpTransport(server.url, server.headers)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def open_session(server: Any) -> Iterator[Callable[..., tritonic_nb.Session]]:
+    """Open sessions that load models on demand and are closed after the test."""
+    opened = []
+
+    def open_one(model: str | None = None, **options: Any) -> tritonic_nb.Session:
+        session = tritonic_nb.Session(server, model, **{"load": True, **options})
+        opened.append(session)
+        return session
+
+    yield open_one
+    for session in opened:
+        session.close()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a passing test, threads, children, /dev/shm and the server are as they were."""
+    uses_server = "server" in request.fixturenames
+    transport = request.getfixturevalue("transport") if uses_server else None
+    before = _traces(transport)
+    yield
+    failed = getattr(request.node, "report_call", None)
+    if failed is not None and failed.failed:
+        return
+    deadline = time.monotonic() + 3
+    while (after := _traces(transport)) != before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert after == before
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Let fixtures see whether their test passed."""
+    outcome = yield
+    setattr(item, f"report_{call.when}", outcome.get_result())  # type: ignore[attr-defined]
+
+
+def _traces(transport: HttpTransport | None) -> dict[str, set[str]]:
+    return {
+        "threads": {t.name for t in threading.enumerate() if t.is_alive()},
+        "regions": {path.name for path in SHM_DIR.glob(f"{KEY_PREFIX}{os.getpid()}-*")},
+        "registered": {r["name"] for r in transport.system_regions()} if transport else set(),
+    }
+
+
+@pytest.fixture
+def shm_names() -> Callable[[], set[str]]:
+    """The names of this process's regions under /dev/shm, as they are now."""
+    return lambda: {p.name for p in Path(SHM_DIR).glob(f"{KEY_PREFIX}{os.getpid()}-*")}
