@@ -24,12 +24,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, TypeAlias
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from .errors import ArgumentError, ImageError, ImageReadError, ImageTooLargeError
+from tritonic_nb.errors import ArgumentError, ImageError, ImageReadError, ImageTooLargeError
+from tritonic_nb.tensors import DATATYPES, numpy_dtype
 
 __all__ = [
     "MAX_PIXELS",
@@ -70,20 +70,7 @@ _LAYOUTS = ("NCHW", "NHWC", "NHW", "CHW", "HWC", "HW")
 _COLORS = ("RGB", "BGR", "GRAY")
 _FITS = ("crop", "pad", "stretch")
 _FLOATS = ("FP16", "BF16", "FP32", "FP64")
-_DTYPES: dict[str, np.dtype[Any]] = {
-    "UINT8": np.dtype(np.uint8),
-    "UINT16": np.dtype(np.uint16),
-    "UINT32": np.dtype(np.uint32),
-    "UINT64": np.dtype(np.uint64),
-    "INT8": np.dtype(np.int8),
-    "INT16": np.dtype(np.int16),
-    "INT32": np.dtype(np.int32),
-    "INT64": np.dtype(np.int64),
-    "FP16": np.dtype(np.float16),
-    "BF16": np.dtype(ml_dtypes.bfloat16),
-    "FP32": np.dtype(np.float32),
-    "FP64": np.dtype(np.float64),
-}
+_DATATYPES = tuple(name for name in DATATYPES if name not in ("BOOL", "BYTES"))
 
 # What notebooks meet. PostScript is left out on purpose: Pillow would run ghostscript.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
@@ -413,7 +400,7 @@ class ImageTransform:
 
     def __post_init__(self) -> None:
         _set(self, "layout", _choice("layout", str(self.layout).upper(), _LAYOUTS))
-        _set(self, "datatype", _choice("datatype", str(self.datatype).upper(), tuple(_DTYPES)))
+        _set(self, "datatype", _choice("datatype", str(self.datatype).upper(), _DATATYPES))
         _set(self, "colors", _choice("colors", str(self.colors).upper(), _COLORS))
         _set(self, "fit", _choice("fit", str(self.fit).lower(), _FITS))
         for name, lowest, highest in (
@@ -518,7 +505,7 @@ class ImageTransform:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The NumPy dtype of the tensor."""
-        return _DTYPES[self.datatype]
+        return numpy_dtype(self.datatype)
 
     def size_for(self, image_size: tuple[int, int]) -> tuple[int, int]:
         """Give the tensor's ``(width, height)`` in pixels for a picture of this size.
@@ -796,7 +783,7 @@ def transform_for(
     are cropped as ImageNet classifiers are evaluated (0.875 of the short side).
     """
     datatype = datatype.upper()
-    if datatype not in _DTYPES:
+    if datatype not in _DATATYPES:
         return None
     derived = _derived(shape, datatype)
     if hint is None or not hint.strip():

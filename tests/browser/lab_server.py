@@ -79,9 +79,7 @@ class LabServer:
 
     def use_theme(self, theme: str) -> None:
         """Set the theme of the pages that are opened from now on."""
-        self.write_settings(
-            "apputils-extension/themes", {"theme": theme, "adaptive-theme": False}
-        )
+        self.write_settings("apputils-extension/themes", {"theme": theme, "adaptive-theme": False})
 
     def write_settings(self, plugin: str, settings: dict[str, object]) -> None:
         """Override settings of one of JupyterLab's own plugins."""
@@ -162,7 +160,9 @@ class LabServer:
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=5)
         try:
-            connection.request("GET", "/api/status", headers={"Authorization": f"token {self.token}"})
+            connection.request(
+                "GET", "/api/status", headers={"Authorization": f"token {self.token}"}
+            )
             return connection.getresponse().status == http.HTTPStatus.OK
         except OSError:
             return False

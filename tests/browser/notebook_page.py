@@ -42,7 +42,9 @@ class NotebookPage:
 
     def __init__(self, browser: Browser, lab: LabServer, **context: Any) -> None:
         self._lab = lab
-        self._context = browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **context})
+        self._context = browser.new_context(
+            **{"viewport": {"width": 1400, "height": 1000}, **context}
+        )
         self.page: Page = self._context.new_page()
         self.console_errors: list[str] = []
         self.requests: list[str] = []
@@ -77,6 +79,14 @@ class NotebookPage:
         """The cells of the notebook."""
         return self.page.locator(".jp-NotebookPanel .jp-Cell")
 
+    def outputs(self, selector: str) -> Locator:
+        """Give what matches a CSS selector in the cells' outputs."""
+        return self.page.locator(f".jp-NotebookPanel .jp-Cell-outputArea :is({selector})")
+
+    def is_dark(self) -> bool:
+        """Whether JupyterLab wears a dark theme."""
+        return self.page.get_attribute("body", "data-jp-theme-light") == "false"
+
     def output_texts(self) -> list[str]:
         """Give the text of every cell's outputs, for the cells that have any."""
         return self.page.locator(".jp-NotebookPanel .jp-Cell-outputArea").all_inner_texts()
@@ -85,7 +95,9 @@ class NotebookPage:
         """Give what is shown as an error, or was written to stderr."""
         kinds = ("error", "stderr")
         return self.page.locator(
-            ", ".join(f'.jp-RenderedText[data-mime-type="application/vnd.jupyter.{k}"]' for k in kinds)
+            ", ".join(
+                f'.jp-RenderedText[data-mime-type="application/vnd.jupyter.{k}"]' for k in kinds
+            )
         ).all_inner_texts()
 
     def foreign_requests(self) -> list[str]:
@@ -122,7 +134,9 @@ def contrasts(element: Locator) -> list[tuple[float, str]]:
 
 def _over(top: _Color, below: _Color) -> _Color:
     alpha = top[3]
-    red, green, blue = (a * alpha + b * (1 - alpha) for a, b in zip(top[:3], below[:3], strict=True))
+    red, green, blue = (
+        a * alpha + b * (1 - alpha) for a, b in zip(top[:3], below[:3], strict=True)
+    )
     return red, green, blue, 1
 
 

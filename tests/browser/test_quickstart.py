@@ -6,7 +6,6 @@ import base64
 import io
 import re
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,16 +17,125 @@ from PIL import Image
 import tritonic_nb
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from lab_server import LabServer
     from playwright.sync_api import Locator
 
 NOTEBOOK = "01-quickstart.ipynb"
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 SHM = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
 CATS = {"tabby", "tiger cat", "Egyptian cat"}
 LEAST_CONTRAST = 4.5  # WCAG 2, level AA, for text of ordinary size
+KERNEL_ENDS_S = 15.0
 
 
-@pytest.fixture(scope="module", params=["light", "dark"])
-def theme(request: pytest.FixtureRequest) -> str:
-    """The theme of JupyterLab."""
-    return str(request.param)
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_quickstart_shows_a_classified_cat_and_leaves_nothing(
+    theme: str, lab: LabServer, open_notebook: Callable[..., NotebookPage]
+) -> None:
+    """Run as a whole, the quickstart shows its cards, readable, with no error and no traces.
+
+    The session's card and the cat with its heat map and five bars are there; no cell and
+    no console reports an error; nothing was asked of another machine; and with the kernel
+    its regions, its server and their files are gone.
+    """
+    page = open_notebook(NOTEBOOK, THEMES[theme])
+    assert page.is_dark() == (theme == "dark")
+
+    page.run_all()
+
+    assert page.error_texts() == []
+    _check_session_card(page)
+    _check_cat_card(page)
+    _check_contrast(page)
+    regions = _region_files(page)
+    _check_the_end(page, lab, regions)
+    assert page.console_errors == []
+    assert page.foreign_requests() == []
+
+
+def _check_session_card(page: NotebookPage) -> None:
+    """The session says what it talks to, and how tensors travel."""
+    card = page.outputs(".tnb-card").filter(has_text=re.compile(r"^\s*Session"))
+    assert card.count() == 1
+    assert card.is_visible()
+    rows = {
+        row.locator("th").inner_text(): row.locator("td").inner_text()
+        for row in card.locator("tr").all()
+    }
+    assert rows["model"].startswith("classifier")
+    assert rows["shared memory"] == "system"
+    assert "[batch, 3, 224, 224]" in rows["input"]
+
+
+def _check_cat_card(page: NotebookPage) -> None:
+    """From left to right: the cat, the same with a heat map, and five bars that fall."""
+    card = page.outputs(".tnb-classes").first
+    card.scroll_into_view_if_needed()
+    picture, overlay = card.locator("img").all()
+    bars = card.locator(".tnb-bars li").all()
+    assert len(bars) == 5
+
+    shown, warmed = _pixels(picture), _pixels(overlay)
+    cat = Image.open(tritonic_nb.samples.image("cat")).convert("RGB")
+    cat = cat.resize((shown.shape[1], shown.shape[0]), Image.Resampling.LANCZOS)
+    assert np.abs(shown - np.asarray(cat, np.float64)).mean() < 6  # JPEG, and another filter
+    assert warmed.shape == shown.shape
+    assert np.abs(warmed - shown).mean() > 10
+
+    assert bars[0].locator(".tnb-bar-label").inner_text() in CATS
+    values = [float(bar.locator(".tnb-bar-value").inner_text().rstrip("%")) for bar in bars]
+    assert values == sorted(values, reverse=True)
+    for bar, value in zip(bars, values, strict=True):
+        track, fill = (_box(bar.locator(f".tnb-bar-{part}")) for part in ("track", "fill"))
+        assert fill["width"] == pytest.approx(track["width"] * value / 100, abs=1)
+
+    places = [_box(each) for each in (picture, overlay, card.locator(".tnb-bars"))]
+    for left, right in zip(places[:-1], places[1:], strict=True):
+        assert left["x"] + left["width"] < right["x"]
+        assert left["y"] == pytest.approx(right["y"], abs=30)
+
+
+def _check_contrast(page: NotebookPage) -> None:
+    """Every text of every card stands out from what is behind it."""
+    cards = page.outputs(".tnb-card, .tnb-classes").all()
+    assert len(cards) == 5
+    texts = [text for card in cards for text in contrasts(card)]
+    assert len(texts) > 50
+    assert [text for text in texts if text[0] < LEAST_CONTRAST] == []
+
+
+def _region_files(page: NotebookPage) -> list[Path]:
+    """Read from the notebook's output which files the session had in /dev/shm."""
+    files = re.findall(rf"{SHM}/\S+", "\n".join(page.output_texts()))
+    assert len(files) == 4
+    return [Path(file) for file in files]
+
+
+def _check_the_end(page: NotebookPage, lab: LabServer, regions: list[Path]) -> None:
+    """With the kernel, everything that it made on this machine goes."""
+    assert lab.started_pids() != []
+    page.shut_down_kernel()
+    deadline = time.monotonic() + KERNEL_ENDS_S
+    while lab.started_pids() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert lab.started_pids() == []
+    kernel = regions[0].name.split("-")[1]
+    assert [path.name for path in SHM.glob(f"tritonic_nb*{kernel}*")] == []
+    assert [path.name for path in regions if path.exists()] == []
+    assert [name for name in lab.temporary_files() if name.startswith("tritonic_nb")] == []
+
+
+def _pixels(image: Locator) -> np.ndarray:
+    """Decode what an <img> shows, once the browser has it."""
+    image.evaluate("image => image.decode()")
+    source = image.get_attribute("src") or ""
+    with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as opened:
+        return np.asarray(opened.convert("RGB"), np.float64)
+
+
+def _box(element: Locator) -> dict[str, float]:
+    box = element.bounding_box()
+    assert box is not None
+    return {"x": box["x"], "y": box["y"], "width": box["width"], "height": box["height"]}

@@ -15,12 +15,12 @@ import tritonic_nb
 from tritonic_nb.tensors import DATATYPES, numpy_dtype
 
 
-@pytest.fixture(scope="module", params=DATATYPES)
+@pytest.fixture(params=DATATYPES)
 def datatype(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def sessions(server: Any, datatype: str) -> Iterator[dict[str, tritonic_nb.Session]]:
     model = f"identity_{datatype.lower()}"
     opened = {

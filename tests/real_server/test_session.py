@@ -40,6 +40,7 @@ from tritonic_nb.errors import (
     TensorNameError,
     TensorShapeError,
 )
+from tritonic_nb.memory.system import SHM_DIR
 
 Open = Callable[..., tritonic_nb.Session]
 ONES = np.ones((1, 16), np.int32)
@@ -257,7 +258,7 @@ def test_changing_the_model_removes_its_regions(
 
 
 def test_switching_at_run_time(open_session: Open, shm_names: Callable[[], set[str]]) -> None:
-    """none and system give the same answer, and the wire leaves no region."""
+    """Both none and system give the same answer, and the wire leaves no region."""
     session = open_session("simple", shared_memory="SYSTEM")
     over_memory = session.infer(INPUT0=ONES, INPUT1=ONES)
     session.set_shared_memory("none")
@@ -278,7 +279,7 @@ def test_outputs_may_stay_on_the_wire(open_session: Open) -> None:
 
 
 def test_auto_is_system_memory_where_the_server_sees_it(open_session: Open) -> None:
-    """auto uses shared memory beside the server."""
+    """With auto, tensors use shared memory beside the server."""
     session = open_session("simple", shared_memory="auto")
     assert session.infer(INPUT0=ONES, INPUT1=ONES).shared_nbytes == 256
     assert session.shared_memory is SharedMemoryType.AUTO
@@ -334,7 +335,7 @@ def test_a_full_dev_shm_is_an_error_and_the_session_goes_on(
 ) -> None:
     """More than /dev/shm has: our error with the figures, nothing left, and a small one works."""
     session = open_session("identity_uint8")
-    space = os.statvfs("/dev/shm")
+    space = os.statvfs(SHM_DIR)
     side = int((space.f_blocks * space.f_frsize) ** 0.5) + 1
     huge = np.broadcast_to(np.uint8(0), (side, side))  # no memory of its own
     with pytest.raises(NoSpaceError, match=rf"needs {side * side} bytes|needs \d+ bytes"):
@@ -383,7 +384,7 @@ def test_batches(open_session: Open) -> None:
         ({"INPUT0": ONES}, TensorNameError, "needs INPUT1 INT32"),
         ({"INPUT0": ONES, "INPUT2": ONES}, TensorNameError, "no input 'INPUT2'"),
         ({"INPUT0": ONES, "INPUT1": ONES.astype("f4")}, TensorDatatypeError, "INT32.*FP32"),
-        ({"INPUT0": ONES, "INPUT1": np.int32(1)}, TensorDatatypeError, "."),
+        ({"INPUT0": ONES, "INPUT1": np.int32(1)}, TensorShapeError, "rank 2.*rank 0"),
         ({"INPUT0": ONES, "INPUT1": np.array(1, np.int32)}, TensorShapeError, "rank 2.*rank 0"),
         ({"INPUT0": ONES, "INPUT1": ONES[0]}, TensorShapeError, "newaxis"),
         ({"INPUT0": ONES, "INPUT1": np.ones((1, 15), "i4")}, TensorShapeError, "15 where.*16"),
@@ -485,9 +486,9 @@ def test_every_form_of_a_picture_gives_the_same_answer(open_session: Open) -> No
     """Path, text, PIL image, array of pixels and the ready tensor are the same picture."""
     session = open_session("classifier")
     path = samples.image("cat")
-    image = Image.open(path)
-    forms = [path, str(path), image, np.asarray(image), session.transform(path)]
-    logits = [session.infer(form)["logits"] for form in forms]
+    with Image.open(path) as image:
+        forms = [path, str(path), image, np.asarray(image), session.transform(path)]
+        logits = [session.infer(form)["logits"] for form in forms]
     for other in logits[1:]:
         assert np.allclose(other, logits[0], atol=1e-4)
 
@@ -536,7 +537,8 @@ def test_an_unreadable_picture_leaves_the_session_as_it_was(
 def test_edges_of_a_picture(open_session: Open) -> None:
     """The teaching model for images takes a picture as it is and gives maps of its size."""
     result = open_session("edges").infer(samples.image("cat"))
-    width, height = Image.open(samples.image("cat")).size
+    with Image.open(samples.image("cat")) as image:
+        width, height = image.size
     assert result["magnitude"].shape == (height, width)
     assert result["gradient"].shape == (height, width, 2)
 
@@ -625,11 +627,13 @@ def test_a_forgotten_session_is_collected_and_told(
     server: Any, transport: Any, shm_names: Callable[[], set[str]]
 ) -> None:
     """A session that nobody holds removes what it had, with a ResourceWarning."""
-    session = tritonic_nb.Session(server, "simple", load=True)
-    session.infer(INPUT0=ONES, INPUT1=ONES)
-    with pytest.warns(ResourceWarning, match="never closed"):
-        del session
+
+    def forget() -> None:
+        tritonic_nb.Session(server, "simple", load=True).infer(INPUT0=ONES, INPUT1=ONES)
         gc.collect()
+
+    with pytest.warns(ResourceWarning, match="never closed"):
+        forget()
     assert not shm_names()
 
 
@@ -638,7 +642,9 @@ def test_an_interpreter_that_ends_leaves_nothing(server: Any, transport: Any) ->
     """A script that never closes its session leaves no file and no registration."""
     script = textwrap.dedent(f"""
         import numpy as np, tritonic_nb
-        session = tritonic_nb.Session({server.url!r}, "simple", headers={server.headers!r}, load=True)
+        session = tritonic_nb.Session(
+            {server.url!r}, "simple", headers={server.headers!r}, load=True
+        )
         ones = np.ones((1, 16), np.int32)
         session.infer(INPUT0=ones, INPUT1=ones)
         print(*(r.name for r in session.regions))
@@ -649,7 +655,7 @@ def test_an_interpreter_that_ends_leaves_nothing(server: Any, transport: Any) ->
     names = set(done.stdout.split())
     assert len(names) == 4
     assert not names & {r["name"] for r in transport.system_regions()}
-    assert not names & set(os.listdir("/dev/shm"))
+    assert not names & set(os.listdir(SHM_DIR))
 
 
 # What it shows
@@ -689,7 +695,7 @@ def test_verbose_logs_requests_and_registrations(
 
 def test_no_header_value_is_ever_shown(server: Any, caplog: pytest.LogCaptureFixture) -> None:
     """The secret of a protected server appears in no repr, log or error."""
-    secret = "s3cr3t-value-of-a-header"
+    secret = "s3cr3t-value-of-a-header"  # noqa: S105
     address = server if TEST_URL else server.url
     own = {} if TEST_URL else server.headers
     with (

@@ -74,7 +74,7 @@ def test_private_files_and_a_session_of_its_own(embedded: Server) -> None:
     """Its folder is 0700, its log 0600, and the kernel's signals do not reach it."""
     folder = embedded.repository.parent
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert stat.S_IMODE((folder / "embedded.log").stat().st_mode) == 0o600
+    assert stat.S_IMODE((folder / "server.log").stat().st_mode) == 0o600
     assert os.getsid(embedded.pid) != os.getsid(0)
     assert os.getpgid(embedded.pid) != os.getpgid(0)
 
@@ -159,7 +159,7 @@ def test_a_taken_port_is_named() -> None:
 
 @pytest.mark.parametrize("service", ["http", "grpc", "metrics"])
 def test_a_snatched_port_is_noticed(embedded: Server, service: str) -> None:
-    """A port lost between choice and use ends in an error, not in a stranger's embedded."""
+    """A port lost between choice and use ends in an error, not in a stranger's server."""
     free = Ports(0, 0, 0).chosen()
     numbers = {"http": free.http, "grpc": free.grpc, "metrics": free.metrics}
     numbers[service] = getattr(embedded._ports, service)

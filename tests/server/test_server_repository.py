@@ -105,6 +105,8 @@ def test_any_text_becomes_a_literal(text: str, literal: str) -> None:
     ("before", "after"),
     [
         ('name: "old"\nbackend: "x"\n', 'name: "new"\nbackend: "x"\n'),
+        ("", 'name: "new"\n'),
+        ("max_batch_size: 1\n", 'name: "new"\nmax_batch_size: 1\n'),
         ("name : 'old'", 'name : "new"'),
         ('input [ { name: "IN" } ]\n', 'name: "new"\ninput [ { name: "IN" } ]\n'),
         ('input { name: "IN" } name: "old"', 'input { name: "IN" } name: "new"'),

@@ -6,12 +6,12 @@ knows nothing of sessions, models or servers.
 
 from __future__ import annotations
 
-from .classes import classification
-from .image import blend, overlay, show
-from .picture import Picture
-from .plot import bars, top
-from .reprs import Table, card, plain
-from .tensor import human_bytes, summarise
+from tritonic_nb.render.classes import classification
+from tritonic_nb.render.image import blend, overlay, show
+from tritonic_nb.render.picture import Picture, display
+from tritonic_nb.render.plot import bars, top
+from tritonic_nb.render.reprs import Table, card, plain
+from tritonic_nb.render.tensor import human_bytes, summarise
 
 __all__ = [
     "Picture",
@@ -20,6 +20,7 @@ __all__ = [
     "blend",
     "card",
     "classification",
+    "display",
     "human_bytes",
     "overlay",
     "plain",

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from . import plot
-from .image import as_rgb, blend, encode_jpeg, encode_png, fit_within
-from .markup import escape, fill, stylesheet
-from .picture import Picture, data_uri
+from tritonic_nb.render import plot
+from tritonic_nb.render.image import as_rgb, blend, encode_jpeg, encode_png, fit_within
+from tritonic_nb.render.markup import escape, fill, stylesheet
+from tritonic_nb.render.picture import Picture, data_uri
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
 
-    from .image import Box, Pixels
+    from tritonic_nb.render.image import Box, Pixels
 
 __all__ = ["classification"]
 

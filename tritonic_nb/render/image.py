@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-from ..errors import ArgumentError
-from .picture import Picture
+from tritonic_nb.errors import ArgumentError
+from tritonic_nb.render.picture import Picture
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .markup import escape, fill
+from tritonic_nb.render.markup import escape, fill
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-__all__ = ["Picture", "data_uri"]
+__all__ = ["Picture", "data_uri", "display"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -58,16 +58,7 @@ class Picture:
 
     def display(self) -> None:
         """Show the picture in the notebook; outside of one, print its text."""
-        try:
-            from IPython import get_ipython
-            from IPython.display import display
-        except ImportError:
-            print(self)
-            return
-        if get_ipython() is None:
-            print(self)
-        else:
-            display(self)  # type: ignore[no-untyped-call]
+        display(self)
 
     def _repr_mimebundle_(
         self, include: Container[str] | None = None, exclude: Container[str] | None = None
@@ -93,6 +84,20 @@ class Picture:
             width=f' width="{self.width}"' if self.width else "",
             caption=f"<figcaption>{escape(self.caption)}</figcaption>" if self.caption else "",
         )
+
+
+def display(thing: object) -> None:
+    """Show anything in the notebook; outside of one, print its text."""
+    try:
+        from IPython import display as ipython_display
+        from IPython import get_ipython
+    except ImportError:
+        print(thing)
+        return
+    if get_ipython() is None:
+        print(thing)
+    else:
+        ipython_display.display(thing)  # type: ignore[no-untyped-call]
 
 
 def data_uri(file: bytes, kind: str = "image/png") -> str:

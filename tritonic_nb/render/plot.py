@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..errors import ArgumentError
-from .image import encode_png
-from .markup import escape, fill, stylesheet
-from .picture import Picture
+from tritonic_nb.errors import ArgumentError
+from tritonic_nb.render.image import encode_png
+from tritonic_nb.render.markup import escape, fill, stylesheet
+from tritonic_nb.render.picture import Picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .markup import escape, fill, stylesheet
+from tritonic_nb.render.markup import escape, fill, stylesheet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ..errors import ArgumentError
+from tritonic_nb.errors import ArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,6 +8,7 @@ it are found only from its own place.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -463,13 +464,12 @@ def renamed(text: str, name: str) -> str:
     outside all braces is the model's; the others are its tensors'.
     """
     depth = 0
-    tokens = list(_TOKEN.finditer(text))
-    for token, following in zip(tokens, [*tokens[1:], None], strict=True):
+    for token, following in itertools.pairwise(_TOKEN.finditer(text)):
         if token[0] in ("{", "<", "["):
             depth += 1
         elif token[0] in ("}", ">", "]"):
             depth -= 1
-        elif token[0] == "name" and depth == 0 and following is not None:
+        elif token[0] == "name" and depth == 0:
             return text[: following.start()] + quoted(name) + text[following.end() :]
     return f"name: {quoted(name)}\n{text}"
 

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -358,6 +359,8 @@ def install(site: Path, interpreter: Interpreter, say: Callable[[str], None]) ->
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
+        # pip runs itself once more under the other interpreter: one group, to end both.
+        start_new_session=True,
     ) as pip:
         assert pip.stdout is not None  # noqa: S101 - asked for a pipe
         try:
@@ -366,7 +369,8 @@ def install(site: Path, interpreter: Interpreter, say: Callable[[str], None]) ->
                 if line.lstrip().startswith(("Downloading", "Installing")):
                     say("  " + line.strip())
         except BaseException:
-            pip.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pip.pid, signal.SIGKILL)
             raise
     if pip.returncode != 0:
         raise RuntimeUnavailableError(

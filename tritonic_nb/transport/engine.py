@@ -222,11 +222,13 @@ class _Connection:
             running = 1
             while running:
                 _, running = multi.perform()
-                if running and multi.select(_WAKE_S) == -1:
+                due_ms = multi.timeout()  # when libcurl wants to look at its own clock; -1: never
+                wait_s = _WAKE_S if due_ms < 0 else min(_WAKE_S, due_ms / 1000)
+                if running and multi.select(wait_s) == -1:
                     time.sleep(0.001)  # nothing to wait on yet, such as while a name is resolved
             _, _, failed = multi.info_read()
             if failed:
-                self.connected = bool(self._curl.getinfo(pycurl.CONNECT_TIME))
+                self.connected = self._curl.getinfo(pycurl.REQUEST_SIZE) > 0
                 raise pycurl.error(*failed[0][1:])
         finally:
             multi.remove_handle(self._curl)

@@ -93,7 +93,7 @@ _FAULTS = (
         "see session.models() for what the server's repository has",
     ),
     _fault(
-        r"failed to load",
+        r"failed to load|load failed",
         ModelLoadError,
         "read the reason above, mend the model and load it again",
     ),
