@@ -1,4 +1,4 @@
-"""A private JupyterLab on the loopback: its own settings, folders and token, nothing left behind."""
+"""A private JupyterLab on the loopback: own settings, folders and token, nothing left behind."""
 
 from __future__ import annotations
 

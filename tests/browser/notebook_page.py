@@ -42,9 +42,8 @@ class NotebookPage:
 
     def __init__(self, browser: Browser, lab: LabServer, **context: Any) -> None:
         self._lab = lab
-        self._context = browser.new_context(
-            **{"viewport": {"width": 1400, "height": 1000}, **context}
-        )
+        size = {"width": 1400, "height": 1000}
+        self._context = browser.new_context(**{"viewport": size, **context})
         self.page: Page = self._context.new_page()
         self.console_errors: list[str] = []
         self.requests: list[str] = []
@@ -93,12 +92,9 @@ class NotebookPage:
 
     def error_texts(self) -> list[str]:
         """Give what is shown as an error, or was written to stderr."""
-        kinds = ("error", "stderr")
-        return self.page.locator(
-            ", ".join(
-                f'.jp-RenderedText[data-mime-type="application/vnd.jupyter.{k}"]' for k in kinds
-            )
-        ).all_inner_texts()
+        kinds = ("application/vnd.jupyter.error", "application/vnd.jupyter.stderr")
+        selector = ", ".join(f'[data-mime-type="{kind}"]' for kind in kinds)
+        return self.outputs(selector).all_inner_texts()
 
     def foreign_requests(self) -> list[str]:
         """Give the addresses of requests that would leave this machine."""

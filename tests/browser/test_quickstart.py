@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import re
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from PIL import Image
 import tritonic_nb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from lab_server import LabServer
     from playwright.sync_api import Locator
@@ -92,7 +93,7 @@ def _check_cat_card(page: NotebookPage) -> None:
         assert fill["width"] == pytest.approx(track["width"] * value / 100, abs=1)
 
     places = [_box(each) for each in (picture, overlay, card.locator(".tnb-bars"))]
-    for left, right in zip(places[:-1], places[1:], strict=True):
+    for left, right in itertools.pairwise(places):
         assert left["x"] + left["width"] < right["x"]
         assert left["y"] == pytest.approx(right["y"], abs=30)
 

@@ -23,6 +23,8 @@ __all__ = ["STOP_GRACE_S", "ServerProcess"]
 
 STOP_GRACE_S = 3.0
 POLL_S = 0.05
+# Enough for tritonserver and Python; a server with other backends keeps its own.
+STACK_BYTES = 2 * 2**20
 SUPERVISOR = Path(__file__).parent / "supervisor.py"
 SHM = Path("/dev/shm")  # noqa: S108 - this is where Linux keeps POSIX shared memory
 
@@ -96,6 +98,7 @@ class ServerProcess:
             "folder": str(folder),
             "pool_prefix": self._pool_prefix,
             "stubs_only": stubs_only,
+            "stack_bytes": STACK_BYTES if stubs_only else 0,
         }
         # Not on the supervisor's command line: the environment is nobody's business.
         self._tell(json.dumps(spec))

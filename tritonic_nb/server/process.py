@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "serve"]
 
-LOAD_TIMEOUT_S = 300.0
+LOAD_TIMEOUT_S = 120.0
 
 
 def serve(
@@ -432,7 +432,8 @@ class Server:
                 status, reason = 0, f"no answer ({error})\n{last_lines(self.log)}"
             if "failed to poll" in reason:
                 # A configuration that Triton cannot read: only the log says why.
-                errors = [line for line in self.log[said_before:].splitlines() if line[:1] == "E"]
+                said = self.log[said_before:].splitlines()
+                errors = [line for line in said if line[:1] == "E" or "ERROR" in line]
                 reason = "\n".join([reason, *errors])
             if status != 200:
                 raise ModelLoadError(

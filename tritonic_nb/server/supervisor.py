@@ -4,7 +4,8 @@ Started as ``python -I -S supervisor.py`` in a process session of its own, with
 the standard library alone. The first line on standard input is a JSON object::
 
     {"command": [...], "environment": {...}, "parent": 123,
-     "folder": "...", "pool_prefix": "...", "stubs_only": true}
+     "folder": "...", "pool_prefix": "...", "stubs_only": true,
+     "stack_bytes": 2097152}
 
 Standard input stays open as a lifeline: a further line (``stop SECONDS``) or
 its end means stop. Because a forked child of the kernel inherits the other end
@@ -21,6 +22,7 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import select
 import shutil
 import signal
@@ -46,6 +48,17 @@ def die_with_parent() -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
+def limit_stack(stack_bytes: int) -> None:
+    """Give threads smaller stacks than the usual 8 MB; 0 leaves them as they are.
+
+    Triton starts some 35 threads for each model instance. Where a sandbox limits
+    address space or data, their stacks are what goes beyond the limit.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    if stack_bytes and (soft == resource.RLIM_INFINITY or soft > stack_bytes):
+        resource.setrlimit(resource.RLIMIT_STACK, (stack_bytes, hard))
+
+
 def watch_parent(parent: int) -> int | None:
     """Open a descriptor that becomes readable when the parent ends, where there is one."""
     try:
@@ -66,13 +79,19 @@ class Child:
         self.pool_prefix = str(spec["pool_prefix"])
         self.stubs_only = bool(spec["stubs_only"])
         self.returncode: int | None = None
+        stack_bytes = int(str(spec["stack_bytes"]))
+
+        def prepare() -> None:
+            die_with_parent()
+            limit_stack(stack_bytes)
+
         process = subprocess.Popen(
             command,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr.fileno(),
             start_new_session=True,
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - this process has one thread
+            preexec_fn=prepare,  # noqa: PLW1509 - this process has one thread
         )
         self.pid = process.pid
 

@@ -1,0 +1,80 @@
+"""Imports point down only, and each optional library has one door."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "tritonic_nb"
+
+# What each part may import of this package, as ARCHITECTURE.md draws it.
+ALLOWED = {
+    "errors": set(),
+    "samples": {"errors"},
+    "render": {"errors"},
+    "tensors": {"errors"},
+    "images": {"errors", "tensors"},
+    "memory": {"errors", "tensors", "render"},
+    "transport": {"errors", "tensors"},
+    "server": {"errors", "render"},
+    "regions": {"errors", "memory", "transport"},
+    "result": {"errors", "images", "render"},
+    "session": {
+        "errors", "images", "memory", "regions", "render", "result", "tensors", "transport",
+    },
+    "cli": {"errors", "images", "memory", "render", "result", "samples", "server", "session"},
+}  # fmt: skip
+# Imports inside of a function that point up on purpose.
+LAZY = {("server", "session")}
+# The parts that may import a library.
+DOORS = {
+    "tritonclient": {"transport"},
+    "pycurl": {"transport"},
+    "cuda": {"memory"},
+    "matplotlib": {"render"},
+    "IPython": {"render"},
+    "findpython": {"server"},
+    "filelock": {"server"},
+    "platformdirs": {"server"},
+}
+
+
+MODULES = [
+    pytest.param(path.relative_to(PACKAGE).with_suffix("").parts[0], path, id=str(path.name))
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path != PACKAGE / "__init__.py" and "models" not in path.parts
+]
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool]]:
+    """Give the names that a module imports, and whether as soon as it is imported itself."""
+    tree = ast.parse(path.read_text())
+    at_once = {id(node) for node in tree.body}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, id(node) in at_once) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inside = node.module == "tritonic_nb"
+            names = [f"{node.module}.{a.name}" for a in node.names] if inside else [node.module]
+            yield from ((name, id(node) in at_once) for name in names)
+
+
+@pytest.mark.parametrize(("part", "path"), MODULES)
+def test_imports_point_down(part: str, path: Path) -> None:
+    """No module imports what stands above it, except those few that do so lazily."""
+    for name, at_once in imports(path):
+        if name.startswith("tritonic_nb."):
+            other = name.split(".")[1]
+            lazy = (part, other) in LAZY and not at_once
+            assert other == part or other in ALLOWED[part] or lazy, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize(("part", "path"), MODULES)
+def test_libraries_have_one_door(part: str, path: Path) -> None:
+    """A library that could be replaced is imported in one part only."""
+    for name, _ in imports(path):
+        library = name.split(".")[0]
+        assert library not in DOORS or part in DOORS[library], f"{path.name} imports {name}"

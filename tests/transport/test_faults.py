@@ -1,0 +1,85 @@
+"""What Triton says, and which of our errors it becomes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tritonic_nb import errors
+from tritonic_nb.transport.faults import error_from_server
+
+SAID = [
+    ("This API is restricted, expecting header 'x'", errors.RestrictedApiError, "headers="),
+    ("This protocol is restricted, expecting header 'x'", errors.RestrictedApiError, "headers="),
+    (
+        "Client shared memory is disabled. Start the server with '--allow-client-shm=true' to "
+        "enable.",
+        errors.SharedMemoryDisabledError,
+        "--allow-client-shm=true",
+    ),
+    ("Unable to open shared memory region: '/x'", errors.RegionNotVisibleError, "--ipc=host"),
+    ("Unable to find shared memory region: 'x'", errors.RegionLostError, "infer again"),
+    ("Unable to find system shared memory region: 'x'", errors.RegionLostError, "infer again"),
+    (
+        "failed to register shared memory region 'x': invalid args",
+        errors.SharedMemoryError,
+        "none",
+    ),
+    ("shared memory region 'x' already in manager", errors.SharedMemoryError, "none"),
+    (
+        "Invalid offset + byte size for shared memory region: 'x'",
+        errors.RegionTooSmallError,
+        "larger",
+    ),
+    (
+        "Cannot unregister shared memory region 'x', it is currently in use.",
+        errors.RegionInUseError,
+        "wait",
+    ),
+    (
+        "failed to load 'x', failed to poll from model repository",
+        errors.ModelNotFoundError,
+        "models()",
+    ),
+    ("Request for unknown model: 'x' is not found", errors.ModelNotFoundError, "models()"),
+    (
+        "Request for unknown model: 'x' has no available versions",
+        errors.ModelNotReadyError,
+        "load",
+    ),
+    (
+        "load failed for model 'x': version 1 is at UNAVAILABLE state: no",
+        errors.ModelLoadError,
+        "load it again",
+    ),
+    (
+        "[request id: <id_unknown>] unexpected shape for input 'x' for model 'm'. Expected [1], "
+        "got [2]",
+        errors.TensorShapeError,
+        "model_info",
+    ),
+    ("something new", errors.ServerRefusedError, "log"),
+    ("", errors.ServerRefusedError, "log"),
+]
+
+
+@pytest.mark.parametrize(("said", "kind", "remedy"), SAID)
+def test_each_text_has_its_class_and_remedy(
+    said: str, kind: type[errors.TritonicError], remedy: str
+) -> None:
+    """The error says what was being done, quotes the server, and tells what to do."""
+    error = error_from_server(said, "doing this")
+    assert type(error) is kind
+    assert error.message.startswith("doing this: the server says:")
+    assert said in str(error)
+    assert remedy in error.remedy
+
+
+def test_the_bytes_that_an_output_needs_are_read_from_the_text() -> None:
+    """The number that the server asks for is there to grow the region by."""
+    said = (
+        "shared memory size specified with the request for output 'OUTPUT0' (8 bytes) should be "
+        "at least 24 bytes to hold the results"
+    )
+    error = error_from_server(said, "inference")
+    assert isinstance(error, errors.RegionTooSmallError)
+    assert error.needed_nbytes == 24
