@@ -12,13 +12,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
+
+import numpy.typing as npt
 
 from tritonic_nb import samples
 from tritonic_nb.errors import ArgumentError, TritonicError
-from tritonic_nb.images import load_image
+from tritonic_nb.images import ImageTransform, load_image
 from tritonic_nb.memory import SharedMemoryType
 from tritonic_nb.render import human_bytes
-from tritonic_nb.result import InferenceResult
 from tritonic_nb.server import NVIDIA_EXAMPLES, Server, prepare, serve
 from tritonic_nb.session import Session
 
@@ -177,11 +179,12 @@ def _demo(options: argparse.Namespace) -> int:
                 f"Triton {server.version} with the model, ready after "
                 f"{time.perf_counter() - started:.1f} s"
             )
-            result = shared.infer(image)
-            print(f"{path.name}, {image.width} x {image.height}: {result.transform}\n")
+            transform = shared.transform or ImageTransform(224, 224)
+            result = shared.infer(image, transform=transform)
+            print(f"{path.name}, {image.width} x {image.height}: {transform}\n")
             print(*result.top_k(5), sep="\n")
             _print_regions(shared)
-            _print_comparison(shared, wired, result)
+            _print_comparison(shared, wired, transform(image))
     return 0
 
 
@@ -192,11 +195,8 @@ def _print_regions(session: Session) -> None:
         print(f"  {region.direction:6}  {region.tensor:16}  {size:>7}  {region.name}")
 
 
-def _print_comparison(shared: Session, wired: Session, first: InferenceResult) -> None:
-    """Print both ways' medians, measured in turn on the tensor of the first inference."""
-    if first.transform is None or first.image is None:
-        raise ArgumentError("the demo needs a picture")
-    tensor = first.transform(first.image)
+def _print_comparison(shared: Session, wired: Session, tensor: npt.NDArray[Any]) -> None:
+    """Print both ways' medians, measured in turn on one tensor."""
     ways = {"system shared memory": shared, "plain HTTP": wired}
     times: dict[str, list[float]] = {name: [] for name in ways}
     last = {}

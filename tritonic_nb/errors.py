@@ -6,8 +6,9 @@
     ├── SessionClosedError          the session was closed; open a new one
     ├── ArgumentError               an argument that no model or server could make right
     ├── ServerError
-    │   ├── ServerUnreachableError  nothing answers at that address
-    │   ├── ServerTimeoutError      the server took longer than the time limit
+    │   ├── NoReplyError            a request went out, or did not, and no reply came
+    │   │   ├── ServerUnreachableError  nothing answers at that address
+    │   │   └── ServerTimeoutError      the server took longer than the time limit
     │   ├── ServerRefusedError      the server answered with an error of its own
     │   ├── RestrictedApiError      the server demands a header for this API
     │   ├── ServerStartError        an embedded server did not come up
@@ -54,6 +55,7 @@ __all__ = [
     "ModelNotFoundError",
     "ModelNotReadyError",
     "NoCudaDeviceError",
+    "NoReplyError",
     "NoSpaceError",
     "RegionInUseError",
     "RegionLostError",
@@ -110,11 +112,15 @@ class ServerError(TritonicError):
     """The server could not be reached, started, or would not do what was asked."""
 
 
-class ServerUnreachableError(ServerError):
+class NoReplyError(ServerError):
+    """No reply came; the server may or may not have done what it was asked."""
+
+
+class ServerUnreachableError(NoReplyError):
     """Nothing that speaks Triton's protocol answers at the address."""
 
 
-class ServerTimeoutError(ServerError):
+class ServerTimeoutError(NoReplyError):
     """The server did not answer within the time limit."""
 
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 
 from tritonic_nb.errors import (
+    NoReplyError,
     NoSpaceError,
     RegionInUseError,
-    ServerTimeoutError,
-    ServerUnreachableError,
     TritonicError,
 )
 from tritonic_nb.memory import Region, SharedMemoryType, create_region
 from tritonic_nb.transport import Transport
 
-__all__ = ["RegionSet"]
+__all__ = ["RegionSet", "answered"]
 
 _PAGE_NBYTES = 4096
 _LAST_WAIT_S = 2.0  # for requests that still use a region when the session closes
@@ -111,47 +109,52 @@ class RegionSet:
             self._forget(region)
             self._owed.append(region.name)
 
-    def settle(self) -> None:
-        """Unregister what is owed, as far as the server lets it go. Never raises for it."""
+    def settle(self) -> bool:
+        """Unregister what is owed, as far as the server lets it go. Never raises for it.
+
+        Returns
+        -------
+        bool
+            Whether the server answered.
+        """
         still_owed = []
+        answers = True
         for index, name in enumerate(self._owed):
             try:
                 self._transport.unregister_system(name)
                 _log.debug("unregistered %s", name)
-            except (ServerUnreachableError, ServerTimeoutError) as error:
+            except NoReplyError as error:
                 _log.debug("region %s stays owed: %s", name, error)
                 still_owed += self._owed[index:]
+                answers = False
                 break
             except RegionInUseError:
                 still_owed.append(name)
             except TritonicError as error:
                 _log.warning("region %s could not be unregistered: %s", name, error)
         self._owed = still_owed
+        return answers
 
     def close(self) -> None:
         """Unregister and remove everything; never stops half-way."""
         self.retire(self)
         give_up = time.monotonic() + _LAST_WAIT_S
-        while self._owed and time.monotonic() < give_up:
-            before = list(self._owed)
+        while self._owed and time.monotonic() < give_up and self.settle():
             time.sleep(0.05)
-            self.settle()
-            if self._owed == before and not self._reachable():
-                break
         if self._owed:
-            _log.warning("still registered at %s: %s", self._transport.url, ", ".join(self._owed))
+            _log.info("still registered at %s: %s", self._transport.url, ", ".join(self._owed))
 
     def _make(
         self, direction: str, tensor: str, slot_nbytes: int, kind: SharedMemoryType, device: int
     ) -> Region:
-        with ExitStack() as undo:
-            region = create_region(kind, tensor, direction, slot_nbytes, device=device)
-            undo.callback(region.close)
-            # Also undone where the reply to the register was lost: the server
-            # may have taken it, and takes an unknown name without complaint.
-            undo.callback(self._owe, region.name)
+        region = create_region(kind, tensor, direction, slot_nbytes, device=device)
+        try:
             self._register(region)
-            undo.pop_all()
+        except BaseException as error:
+            region.close()
+            if not answered(error):  # the server may have taken it
+                self._owed.append(region.name)
+            raise
         return region
 
     def _register(self, region: Region) -> None:
@@ -163,17 +166,11 @@ class RegionSet:
             region.nbytes,
         )  # fmt: skip
 
-    def _owe(self, name: str) -> None:
-        self._owed.append(name)
-        self.settle()
-
     def _forget(self, region: Region) -> None:
         self._regions = {k: r for k, r in self._regions.items() if r is not region}
         region.close()
 
-    def _reachable(self) -> bool:
-        try:
-            self._transport.server_metadata()
-        except TritonicError:
-            return False
-        return True
+
+def answered(error: BaseException) -> bool:
+    """Whether an error is the server's own answer, so that it is done with the request."""
+    return isinstance(error, TritonicError) and not isinstance(error, NoReplyError)

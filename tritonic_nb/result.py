@@ -101,8 +101,9 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         How each input and output travelled, by ``(direction, name)``.
     wire_nbytes
         The bodies of the request and of the reply together, in bytes.
-    image, transform
-        The picture that was the input and how it became a tensor, or None.
+    images, transform
+        The pictures that were the input and how they became a tensor; empty
+        and None where it was none.
     labels
         The class names that the model carries, or None.
     """
@@ -114,7 +115,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
     timings: Timings
     places: Mapping[tuple[str, str], TensorPlace]
     wire_nbytes: int
-    image: Image.Image | None = None
+    images: Sequence[Image.Image] = ()
     transform: ImageTransform | None = None
     labels: Sequence[str] | None = None
 
@@ -194,26 +195,33 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
     def picture(
         self, *, labels: Sequence[str] | None = None, k: int = 5, item: int = 0
     ) -> render.Picture | None:
-        """Return the result as a picture: image, overlay and top classes, or None.
+        """Return the result as a picture: image, overlay and best classes.
 
-        None where the result is not a classification of one picture; its
-        text says the rest. Parameters as for :meth:`top_k`.
+        Parameters
+        ----------
+        labels, k, item
+            As for :meth:`top_k`.
+
+        Returns
+        -------
+        Picture or None
+            None where the result is not the classification of a picture.
         """
         output = self._scores_output()
-        if self.image is None or output is None:
+        if not self.images or output is None:
             return None
+        image = _item(self.images, item, "the pictures")
         scores = probabilities(self._scores(output, item))
         heat = self._heat(item)
-        transform = self.transform
         return render.classification(
-            self.image,
+            image,
             self._names(labels, len(scores)),
             scores,
             heat=heat,
-            box=transform.source_box(self.image.size) if heat is not None and transform else None,
+            box=self.transform.source_box(image.size) if self.transform else None,
             count=k,
             title=f"{self.model}: {self.timings.total_ms:.1f} ms",
-            caption=f"{transform}" if transform else "",
+            caption=str(self.transform or ""),
         )
 
     def show(self, *, labels: Sequence[str] | None = None, k: int = 5, item: int = 0) -> None:
@@ -322,10 +330,14 @@ def _is_scores(array: npt.NDArray[Any]) -> bool:
 def _row(array: npt.NDArray[Any], item: int, rank: int, name: str) -> npt.NDArray[Any]:
     """Return one item of a batch, as an array of `rank` dimensions."""
     batch = array if array.ndim > rank else array[np.newaxis]
-    if not -len(batch) <= item < len(batch):
+    chosen: npt.NDArray[Any] = _item(batch, item, f"output {name!r}")
+    return chosen
+
+
+def _item(batch: Any, item: int, what: str) -> Any:
+    if not 0 <= item < len(batch):
         raise TensorShapeError(
-            f"output {name!r} has a batch of {len(batch)} and item {item} was asked for",
+            f"item {item} of {what} was asked for, and the batch has {len(batch)}",
             f"count items from 0 to {len(batch) - 1}",
         )
-    chosen: npt.NDArray[Any] = batch[item]
-    return chosen
+    return batch[item]

@@ -30,8 +30,6 @@ from tritonic_nb.errors import (
     RegionLostError,
     RegionTooSmallError,
     RestrictedApiError,
-    ServerTimeoutError,
-    ServerUnreachableError,
     SessionClosedError,
     SharedMemoryError,
     TensorNameError,
@@ -40,7 +38,7 @@ from tritonic_nb.errors import (
 )
 from tritonic_nb.images import ImageTransform, load_image, transform_for
 from tritonic_nb.memory import Region, RegionDescriptor, SharedMemoryType, require_supported
-from tritonic_nb.regions import RegionSet
+from tritonic_nb.regions import RegionSet, answered
 from tritonic_nb.result import InferenceResult, TensorPlace, Timings
 from tritonic_nb.tensors import ModelSpec, TensorSpec, codec, numpy_dtype
 from tritonic_nb.transport import (
@@ -98,7 +96,7 @@ class _Prepared:
 
     tensors: dict[str, npt.NDArray[Any]]
     batch: int
-    image: Image.Image | None = None
+    images: Sequence[Image.Image] = ()
     transform: ImageTransform | None = None
 
 
@@ -398,8 +396,8 @@ class Session:
     @property
     def regions(self) -> tuple[RegionDescriptor, ...]:
         """The regions that the session has now, inputs and outputs."""
-        with self._lock:
-            return tuple(region.describe() for region in self._regions)
+        # Without the lock: it can be asked, and the session be shown, during an inference.
+        return tuple(region.describe() for region in list(self._regions))
 
     def register_inputs(
         self,
@@ -616,7 +614,7 @@ class Session:
                 timings=watch.timings(),
                 places=_places(request, prepared.tensors, arrays),
                 wire_nbytes=reply.sent_nbytes + reply.received_nbytes,
-                image=prepared.image,
+                images=prepared.images,
                 transform=prepared.transform,
                 labels=self.model_info.labels,
             )
@@ -655,7 +653,7 @@ class Session:
         self, given: Mapping[str, Any], transform: ImageTransform | str | None
     ) -> _Prepared:
         """Turn what was given into tensors and check them against the model."""
-        image: Image.Image | None = None
+        images: list[Image.Image] = []
         used: ImageTransform | None = None
         tensors = {}
         for name, value in given.items():
@@ -663,9 +661,8 @@ class Session:
             pictures = _pictures(value, spec) if len(self.model_info.inputs) == 1 else None
             used = self._transform(transform) if pictures else None
             if pictures and used is not None:
-                image = load_image(pictures[0])
-                made = [used(image), *(used(each) for each in pictures[1:])]
-                value = _stacked(made, spec)  # noqa: PLW2901
+                images = [load_image(picture) for picture in pictures]
+                value = _stacked([used(image) for image in images], spec)  # noqa: PLW2901
             elif isinstance(value, (Image.Image, os.PathLike)):
                 raise TensorShapeError(
                     f"{spec} does not look like a picture, and a {type(value).__name__} was given",
@@ -678,7 +675,7 @@ class Session:
                 "a transform was given and no picture",
                 "give the picture itself (a path, a PIL.Image or an array of pixels)",
             )
-        return _Prepared(tensors, self._batch(tensors), image, used)
+        return _Prepared(tensors, self._batch(tensors), images, used)
 
     def _transform(self, given: ImageTransform | str | None) -> ImageTransform | None:
         """Return how a picture becomes the model's only input, or None where it cannot."""
@@ -755,10 +752,7 @@ class Session:
         try:
             return self._transport.infer(request, timeout_s)
         except BaseException as error:
-            answered = isinstance(error, TritonicError) and not isinstance(
-                error, (ServerTimeoutError, ServerUnreachableError)
-            )
-            if not answered:  # the server may still be at it, reading and writing
+            if not answered(error):  # the server may still be at it, reading and writing
                 slices = [t.region for t in request.inputs] + [t.region for t in request.outputs]
                 names = {part.name for part in slices if part}
                 self._regions.abandon([r for r in self._regions if r.name in names])

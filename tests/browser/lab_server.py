@@ -19,6 +19,7 @@ from pathlib import Path
 LOOPBACK = "127.0.0.1"
 _START_S = 60.0
 _STOP_S = 15.0
+_IDLE_S = 1800
 # Inherited by everything that is started from this server, so that all of it can be found.
 _MARK = "TRITONIC_NB_BROWSER_TEST"
 
@@ -126,6 +127,9 @@ class LabServer:
                     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
                     "--LabApp.extension_manager=readonly",
                     "--expose-app-in-browser",
+                    # Should these tests be killed, it ends by itself in the end.
+                    f"--ServerApp.shutdown_no_activity_timeout={_IDLE_S}",
+                    f"--MappingKernelManager.cull_idle_timeout={_IDLE_S}",
                 ],
                 cwd=self.notebooks,
                 env=self._environment(),

@@ -99,6 +99,14 @@ def test_every_teaching_model_lies_there_unloaded(embedded: Server, caller: Call
     assert not [entry for entry in index if entry.get("state") == "READY"]
 
 
+def test_loading_twice_loads_once(embedded: Server, caller: Caller) -> None:
+    """A model that is loaded and did not change is not loaded again."""
+    for _ in range(2):
+        caller.load("identity_fp32")
+    assert embedded.log.count("successfully loaded 'identity_fp32'") == 1
+    caller.unload("identity_fp32")
+
+
 @pytest.mark.parametrize("datatype", DTYPES)
 def test_identity_answers_every_datatype(caller: Caller, datatype: str) -> None:
     """identity_* gives back what it was given, bit by bit."""

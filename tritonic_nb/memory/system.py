@@ -70,11 +70,11 @@ class SystemRegion(Region):
         name = _new_name(tensor)
         super().__init__(name, tensor, direction, slot_nbytes, slots)
         self.path = SHM_DIR / name
+        what = f"{direction} {tensor!r}"
         with contextlib.ExitStack() as undo:
-            self.fd = _create(self.path)
+            self.fd = _create(self.path, what)
             undo.callback(_remove, self.path, self.fd)
-            _reserve(self.fd, self.nbytes, f"{direction} {tensor!r}")
-            self._map = mmap.mmap(self.fd, self.nbytes)
+            self._map = _reserve(self.fd, self.nbytes, what)
             undo.pop_all()
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self._views: list[weakref.ref[npt.NDArray[Any]]] = []
@@ -162,36 +162,49 @@ def _new_name(tensor: str) -> str:
     return f"{KEY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}-{readable}"
 
 
-def _create(path: Path) -> int:
+def _create(path: Path, what: str) -> int:
     try:
-        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise SharedMemoryError(
-            f"the region {path} cannot be made: {error.strerror}",
+            f"{what}: the region {path} cannot be made: {error.strerror}",
             f"check that {path.parent} exists and is writable, or use shared_memory='none'",
         ) from error
-    fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return fd
 
 
-def _reserve(fd: int, nbytes: int, what: str) -> None:
+def _reserve(fd: int, nbytes: int, what: str) -> mmap.mmap:
+    """Lock a new file, reserve its pages and map it."""
+    # Asked first: reserving takes page after page and could use up the machine's
+    # memory before it finds that the last one does not fit.
+    if nbytes > _free_and_total()[0]:
+        raise _no_space(nbytes, what)
     try:
+        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.posix_fallocate(fd, 0, nbytes)
+        return mmap.mmap(fd, nbytes)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.ENOMEM, errno.EINVAL):
-            raise SharedMemoryError(
-                f"{what}: {human_bytes(nbytes)} of {SHM_DIR} cannot be reserved: {error.strerror}",
-                "use shared_memory='none'",
-            ) from error
-        space = os.statvfs(SHM_DIR)
-        free, total = space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
-        raise NoSpaceError(
-            f"{what} needs {nbytes} bytes ({human_bytes(nbytes)}) of {SHM_DIR}, which has "
-            f"{free} free ({human_bytes(free)}) of {human_bytes(total)}",
-            "close other sessions, send smaller batches, enlarge it (docker run --shm-size=2g, "
-            "Kubernetes emptyDir with medium: Memory, mount -o remount,size=2g /dev/shm), "
-            "or use shared_memory='none'",
+        if error.errno in (errno.ENOSPC, errno.EFBIG):
+            raise _no_space(nbytes, what) from error
+        raise SharedMemoryError(
+            f"{what}: {human_bytes(nbytes)} of {SHM_DIR} cannot be reserved: {error.strerror}",
+            "use shared_memory='none'",
         ) from error
+
+
+def _free_and_total() -> tuple[int, int]:
+    space = os.statvfs(SHM_DIR)
+    return space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
+
+
+def _no_space(nbytes: int, what: str) -> NoSpaceError:
+    free, total = _free_and_total()
+    return NoSpaceError(
+        f"{what} needs {nbytes} bytes ({human_bytes(nbytes)}) of {SHM_DIR}, which has "
+        f"{free} free ({human_bytes(free)}) of {human_bytes(total)}",
+        "close other sessions, send smaller batches, enlarge it (docker run --shm-size=2g, "
+        "Kubernetes emptyDir with medium: Memory, mount -o remount,size=2g /dev/shm), "
+        "or use shared_memory='none'",
+    )
 
 
 def _remove(path: Path, fd: int) -> None:

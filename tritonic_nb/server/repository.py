@@ -209,7 +209,7 @@ class Repository:
         for name, model in TEACHING_MODELS.items():
             version = folder / name / "1"
             version.mkdir(parents=True)
-            shutil.copyfile(MODEL_CODE / model.code, version / "model.py")
+            copy_code(model.code, version)
             (folder / name / "config.pbtxt").write_text(model.config.text(), encoding="utf-8")
 
     def names(self) -> tuple[str, ...]:
@@ -263,7 +263,7 @@ class Repository:
         (staging / "1").mkdir()
         (staging / "1" / "model.onnx").symlink_to(file.resolve())
         if backend == "python":
-            shutil.copyfile(MODEL_CODE / "onnx_model.py", staging / "1" / "model.py")
+            copy_code("onnx_model.py", staging / "1")
         (staging / "config.pbtxt").write_text(config.text(), encoding="utf-8")
         self._publish(staging, name)
 
@@ -303,6 +303,16 @@ class Repository:
         staging.rename(place)
         shutil.rmtree(old, ignore_errors=True)
         self._added.add(name)
+
+
+def copy_code(code: str, version: Path) -> None:
+    """Put a model's code into its version folder.
+
+    The file named ``__pycache__`` keeps Python from making a folder of that name:
+    Triton would take that for a change, and load the model anew the next time.
+    """
+    shutil.copyfile(MODEL_CODE / code, version / "model.py")
+    (version / "__pycache__").touch()
 
 
 def is_model_folder(folder: Path) -> bool:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tritonic_nb.errors import TensorNameError, TensorShapeError
@@ -203,7 +204,7 @@ class ModelSpec:
             },
         )
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...] | None:
         """The class names of the ``labels`` parameter (a JSON list), or None."""
         try:

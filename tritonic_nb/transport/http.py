@@ -48,6 +48,7 @@ from tritonic_nb.transport.faults import error_from_server
 __all__ = ["HttpTransport"]
 
 _CONTROL_TIMEOUT_S = 30.0
+_UNREGISTER_TIMEOUT_S = 5.0  # a server that hangs must not keep a session from closing
 _LOAD_TIMEOUT_S = 600.0  # a large model takes minutes
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -148,6 +149,7 @@ class HttpTransport:
                 "POST",
                 f"v2/systemsharedmemory/region/{quote(name, safe='')}/unregister",
                 f"unregistering region {name!r}",
+                timeout_s=_UNREGISTER_TIMEOUT_S,
             )
         except RegionLostError:
             _log.debug("region %s was not registered", name)
