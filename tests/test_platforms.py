@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -17,17 +18,20 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("platform", ["darwin", "win32"])
-def test_elsewhere_it_works_by_wire(server: Any, open_session: Any, platform: str) -> None:
+def test_elsewhere_it_works_by_wire(
+    server: Any, open_session: Any, platform: str, tmp_path: Path
+) -> None:
     """Without what only Linux has, it imports, infers by wire, and refuses the rest in words."""
     open_session("simple")
     url, headers = (server, {}) if TEST_URL else (server.url, server.headers)
     script = textwrap.dedent(f"""
-        import sys
+        import platform, sys
         import numpy, pycurl, tritonclient.http, PIL.Image, matplotlib, asyncio, subprocess
         import findpython, filelock, platformdirs
         for missing in ("fcntl", "resource", "cuda"):
             sys.modules[missing] = None
         sys.platform = {platform!r}
+        platform.system = lambda: {platform!r}
         import tritonic_nb
         from tritonic_nb.errors import RuntimeUnavailableError, SharedMemoryUnsupportedError
 
@@ -53,8 +57,9 @@ def test_elsewhere_it_works_by_wire(server: Any, open_session: Any, platform: st
             raise AssertionError("serve")
     """)
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False,
+        env={**os.environ, "TRITONIC_NB_CACHE": str(tmp_path)},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 

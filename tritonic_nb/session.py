@@ -24,6 +24,7 @@ from tritonic_nb import render
 from tritonic_nb.errors import (
     ArgumentError,
     BatchSizeError,
+    ModelLoadError,
     ModelNotFoundError,
     ModelNotReadyError,
     NoSpaceError,
@@ -180,6 +181,7 @@ class Session:
         url, own_headers = _address(server)
         options = SSLOptions() if ssl is True else ssl or None
         self._lock = threading.RLock()
+        self._owner = server  # kept: a Server that nobody holds stops
         self._timeout_s = _checked_timeout(timeout)
         self._load = not isinstance(server, str) if load is None else load
         self._auto_refused: TritonicError | None = None
@@ -342,7 +344,14 @@ class Session:
                 f"model {model!r} is not loaded{reason}",
                 f"load it: Session(..., load=True), or session.load({model!r}) first",
             )
-        self._transport.load_model(model)
+        try:
+            self._transport.load_model(model)
+        except ModelNotFoundError as error:  # though it is listed
+            raise ModelLoadError(
+                error.message,
+                "its configuration or folder cannot be read; the server's log tells why "
+                "(server.log for an embedded one)",
+            ) from error
 
     # Shared memory
 
