@@ -135,7 +135,7 @@ def load_image(source: ImageSource) -> Image.Image:
         return _from_path(source)
     raise ImageError(
         f"a {type(source).__name__} is not a picture",
-        "Pass a path, the bytes of an image file, a Pillow image or a NumPy array.",
+        "pass a path, the bytes of an image file, a Pillow image or a NumPy array",
     )
 
 
@@ -143,7 +143,7 @@ def _from_path(source: str | os.PathLike[str]) -> Image.Image:
     text = os.fspath(source)
     if text.startswith(("http://", "https://")):
         raise ImageReadError(
-            f"{text!r} is a web address, not a file", "Download it first and pass the file."
+            f"{text!r} is a web address, not a file", "download it first and pass the file"
         )
     path = Path(text).expanduser()
     name = f"{text!r}"
@@ -158,11 +158,11 @@ def _open_regular(path: Path, name: str) -> IO[bytes]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageReadError(
-            f"{name} cannot be opened: {reason}", "Check the path; it is relative to the notebook."
+            f"{name} cannot be opened: {reason}", "check the path; it is relative to the notebook"
         ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ImageReadError(f"{name} is not a regular file", "Pass the path of an image file.")
+        raise ImageReadError(f"{name} is not a regular file", "pass the path of an image file")
     return os.fdopen(descriptor, "rb")
 
 
@@ -190,17 +190,17 @@ def _read_errors(name: str) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(
             f"{name} has far more pixels than the limit of {MAX_PIXELS:,}: {error}",
-            "Do not trust this file, or shrink the picture before you pass it.",
+            "do not trust this file, or shrink the picture before you pass it",
         ) from error
     except UnidentifiedImageError as error:
         raise ImageReadError(
             f"{name} is not a picture in a known format",
-            f"Pass one of these: {', '.join(_FORMATS)}.",
+            f"pass one of these: {', '.join(_FORMATS)}",
         ) from error
     except Exception as error:
         raise ImageReadError(
             f"{name} cannot be decoded: {error}",
-            "The file is damaged or incomplete; fetch or save it again.",
+            "the file is damaged or incomplete; fetch or save it again",
         ) from error
 
 
@@ -225,7 +225,7 @@ def _check_size(size: tuple[int, int], name: str) -> None:
         raise ImageTooLargeError(
             f"{name} is {width:,} x {height:,}, {width * height:,} pixels;"
             f" the limit is {MAX_PIXELS:,}",
-            "Shrink the picture before you pass it.",
+            "shrink the picture before you pass it",
         )
     if width == 0 or height == 0:
         raise ImageReadError(f"{name} is {width} x {height}: it has no pixels")
@@ -271,7 +271,7 @@ def _from_wide_integers(levels: npt.NDArray[Any]) -> Image.Image:
     if lowest < 0 or highest > 65_535:
         raise ImageError(
             f"the grey levels go from {lowest} to {highest}; 0 to 65535 were expected",
-            "Scale the levels to 8 bits yourself and pass a uint8 array.",
+            "scale the levels to 8 bits yourself and pass a uint8 array",
         )
     return Image.fromarray((levels >> 8).astype(np.uint8))
 
@@ -281,8 +281,8 @@ def _from_array(array: npt.NDArray[Any]) -> Image.Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
         raise ImageError(
             f"an array of shape {shape} is not a picture",
-            "Pass [height, width] or [height, width, channels] with 1, 3 or 4 channels;"
-            " for [channels, height, width] use array.transpose(1, 2, 0).",
+            "pass [height, width] or [height, width, channels] with 1, 3 or 4 channels;"
+            " for [channels, height, width] use array.transpose(1, 2, 0)",
         )
     if array.size == 0:
         raise ImageError(f"an array of shape {shape} has no pixels")
@@ -300,14 +300,14 @@ def _as_uint8(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     if array.dtype.kind != "f":
         raise ImageError(
             f"pixels of NumPy dtype {array.dtype} have no agreed range",
-            "Pass uint8 from 0 to 255, floats from 0 to 1, or bool.",
+            "pass uint8 from 0 to 255, floats from 0 to 1, or bool",
         )
     lowest, highest = float(array.min()), float(array.max())
     # Written so that NaN fails it, too.
     if not (lowest >= -_FLOAT_TOLERANCE and highest <= 1 + _FLOAT_TOLERANCE):
         raise ImageError(
             f"float pixels go from {lowest:g} to {highest:g}; 0 to 1 was expected",
-            "Scale them to 0..1, or pass uint8 from 0 to 255.",
+            "scale them to 0..1, or pass uint8 from 0 to 255",
         )
     levels: npt.NDArray[np.uint8] = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
     return levels
@@ -420,18 +420,18 @@ class ImageTransform:
         if "C" not in self.layout and self.colors != "GRAY":
             raise ArgumentError(
                 f"layout {self.layout} has no channels for {self.colors}",
-                "Use colors='GRAY' or a layout with a C.",
+                "use colors='GRAY' or a layout with a C",
             )
         if not 0 < self.crop_ratio <= 1:
             raise ArgumentError(
-                f"crop_ratio is {self.crop_ratio:g}", "Use a number above 0 and up to 1."
+                f"crop_ratio is {self.crop_ratio:g}", "use a number above 0 and up to 1"
             )
         if 0 in _per_channel(self.std, self.channels):
-            raise ArgumentError(f"std is {self.std}", "Use numbers other than 0: it divides.")
+            raise ArgumentError(f"std is {self.std}", "use numbers other than 0: it divides")
         if self.width * self.height > MAX_PIXELS:
             raise ArgumentError(
                 f"{self.width} x {self.height} is more than {MAX_PIXELS:,} pixels",
-                "Use a smaller width and height.",
+                "use a smaller width and height",
             )
 
     # --- other ways to make one ---
@@ -468,7 +468,7 @@ class ImageTransform:
         unknown = sorted(set(changes) - set(_FIELDS))
         if unknown:
             raise ArgumentError(
-                f"an image transform has no {', '.join(unknown)}", f"It has {', '.join(_FIELDS)}."
+                f"an image transform has no {', '.join(unknown)}", f"it has {', '.join(_FIELDS)}"
             )
         return dataclasses.replace(self, **changes)
 
@@ -486,7 +486,7 @@ class ImageTransform:
         if missing:
             raise ImageError(
                 f"the image transform has no {' and no '.join(missing)}",
-                "Give both in pixels; 0 means the picture's own size.",
+                "give both in pixels; 0 means the picture's own size",
             )
         with _as_image_error():
             return cls(**values)
@@ -531,7 +531,7 @@ class ImageTransform:
             raise ImageTooLargeError(
                 f"a picture of {own_width:,} x {own_height:,} would give a tensor of"
                 f" {width:,} x {height:,} pixels; the limit is {MAX_PIXELS:,}",
-                "Crop or shrink the picture first.",
+                "crop or shrink the picture first",
             )
         return width, height
 
@@ -629,10 +629,10 @@ class ImageTransform:
         if out.shape != shape or out.dtype != self.dtype:
             raise ArgumentError(
                 f"out is {out.dtype} {out.shape}; this picture gives {self.dtype} {shape}",
-                "Allocate it with shape_for() and dtype.",
+                "allocate it with shape_for() and dtype",
             )
         if not out.flags.writeable:
-            raise ArgumentError("out is read-only", "Pass an array that can be written.")
+            raise ArgumentError("out is read-only", "pass an array that can be written")
 
     def _resized(self, image: Image.Image) -> Image.Image:
         """Resize and pad; mode ``L`` for grey, otherwise ``RGB``."""
@@ -842,7 +842,7 @@ def _fitted(transform: ImageTransform, shape: Sequence[int], datatype: str) -> I
         raise ImageError(
             f"the image transform gives {transform.colors} {layout} of"
             f" {transform.width}x{transform.height}; the tensor is {list(shape)}",
-            "Correct the model's image_transform parameter.",
+            "correct the model's image_transform parameter",
         )
     # A fixed side that the hint leaves open is as the tensor says.
     dims = dict(zip(layout, shape, strict=True))
@@ -885,7 +885,7 @@ def _preset_values(name: str, colors: str) -> dict[str, Any]:
     """Give a preset's scale, mean and std for these colours."""
     if name not in PRESETS:
         raise ArgumentError(
-            f"there is no preset {name!r}", f"Use one of these: {', '.join(PRESETS)}."
+            f"there is no preset {name!r}", f"use one of these: {', '.join(PRESETS)}"
         )
     return {key: _recolored(value, colors) for key, value in PRESETS[name].items()}
 
@@ -905,18 +905,18 @@ def _parsed(text: str) -> dict[str, Any]:
     except (ValueError, TypeError, RecursionError) as error:
         raise ImageError(
             f"the image transform is not JSON: {error}",
-            'Write it as ImageTransform.to_json() does: {"width": 224, "height": 224, ...}.',
+            'write it as ImageTransform.to_json() does: {"width": 224, "height": 224, ...}',
         ) from error
     if not isinstance(values, dict):
         raise ImageError(
             f"the image transform is JSON but a {type(values).__name__}, not an object",
-            'Write it as ImageTransform.to_json() does: {"width": 224, "height": 224, ...}.',
+            'write it as ImageTransform.to_json() does: {"width": 224, "height": 224, ...}',
         )
     unknown = sorted(set(values) - set(_FIELDS))
     if unknown:
         raise ImageError(
             f"the image transform has unknown fields: {', '.join(map(repr, unknown))}",
-            f"The fields are {', '.join(_FIELDS)}.",
+            f"the fields are {', '.join(_FIELDS)}",
         )
     return values
 
@@ -940,7 +940,7 @@ def _set(transform: ImageTransform, name: str, value: object) -> None:
 
 def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
-        raise ArgumentError(f"{name} is {value!r}", f"Use one of these: {', '.join(choices)}.")
+        raise ArgumentError(f"{name} is {value!r}", f"use one of these: {', '.join(choices)}")
     return value
 
 
@@ -951,7 +951,7 @@ def _integer(name: str, value: object, lowest: int, highest: int) -> int:
         or not lowest <= value <= highest
     ):
         raise ArgumentError(
-            f"{name} is {value!r}", f"Use a whole number from {lowest} to {highest:,}."
+            f"{name} is {value!r}", f"use a whole number from {lowest} to {highest:,}"
         )
     return int(value)
 
@@ -963,7 +963,7 @@ def _number(name: str, value: object) -> float:
         else math.nan
     )
     if not math.isfinite(number):
-        raise ArgumentError(f"{name} is {value!r}", "Use a finite number.")
+        raise ArgumentError(f"{name} is {value!r}", "use a finite number")
     return number
 
 
@@ -974,7 +974,7 @@ def _numbers(name: str, value: object, channels: int) -> float | tuple[float, ..
     if len(numbers) != channels:
         raise ArgumentError(
             f"{name} has {len(numbers)} numbers for {channels} channels",
-            "Give one number, or one for each channel.",
+            "give one number, or one for each channel",
         )
     return numbers
 

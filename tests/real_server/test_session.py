@@ -493,6 +493,25 @@ def test_every_form_of_a_picture_gives_the_same_answer(open_session: Open) -> No
         assert np.allclose(other, logits[0], atol=1e-4)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_results_equal_onnxruntimes(open_session: Open, batch: int) -> None:
+    """Every output is what onnxruntime itself computes from the same tensor."""
+    import onnxruntime
+
+    session = open_session("classifier")
+    names = ["cat", "espresso", "photographer"][:batch]
+    tensor = np.concatenate([session.transform(samples.image(name)) for name in names])
+    reference = onnxruntime.InferenceSession(
+        samples.classifier(), providers=["CPUExecutionProvider"]
+    )
+    outputs = [output.name for output in reference.get_outputs()]
+    expected = dict(zip(outputs, reference.run(outputs, {"images": tensor}), strict=True))
+    result = session.infer(tensor)
+    assert set(result) == set(expected)
+    for name, array in expected.items():
+        assert np.allclose(result[name], array, rtol=1e-3, atol=1e-3), name
+
+
 def test_a_list_of_pictures_is_a_batch(open_session: Open) -> None:
     """Several pictures go in one request, and each has its own classes."""
     session = open_session("classifier")

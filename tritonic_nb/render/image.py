@@ -128,9 +128,9 @@ def blend(
     rgb = as_rgb(image)
     left, top, right, bottom = box = box or (0.0, 0.0, float(rgb.width), float(rgb.height))
     if not (left < right and top < bottom):
-        raise ArgumentError(f"the box {box} is empty", "Give left < right and top < bottom.")
+        raise ArgumentError(f"the box {box} is empty", "give left < right and top < bottom")
     if not 0 <= opacity <= 1:
-        raise ArgumentError(f"opacity is {opacity}", "Use a number from 0 to 1.")
+        raise ArgumentError(f"opacity is {opacity}", "use a number from 0 to 1")
     levels = _normalised(heat)
     xs, ys = np.arange(rgb.width) + 0.5, np.arange(rgb.height) + 0.5
     down = _spline(levels.shape[0], (ys - top) / (bottom - top))
@@ -165,7 +165,7 @@ def as_rgb(image: Pixels) -> Image.Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ArgumentError(
             f"an array of shape {array.shape} is not a picture",
-            "Pass [height, width] or [height, width, channels] with 1, 3 or 4 channels.",
+            "pass [height, width] or [height, width, channels] with 1, 3 or 4 channels",
         )
     if array.size == 0:
         raise ArgumentError(f"an array of shape {array.shape} has no pixels")
@@ -200,7 +200,7 @@ def _as_uint8(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     if array.dtype.kind not in "bf":
         raise ArgumentError(
             f"pixels of NumPy dtype {array.dtype} have no agreed range",
-            "Pass uint8 from 0 to 255, floats from 0 to 1, or bool.",
+            "pass uint8 from 0 to 255, floats from 0 to 1, or bool",
         )
     levels = np.nan_to_num(array.astype(np.float32), nan=0.0)
     return np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
@@ -212,7 +212,7 @@ def _normalised(heat: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     if values.ndim != 2 or values.size == 0:
         raise ArgumentError(
             f"a heat map of shape {values.shape} cannot be drawn",
-            "Pass [rows, columns], for example class_activation[0].",
+            "pass [rows, columns], for example class_activation[0]",
         )
     # Halved, so that the span of the largest floats does not overflow.
     halves = values.astype(np.float64) / 2
@@ -255,6 +255,6 @@ def _colors(name: str) -> npt.NDArray[np.float32]:
 
     if name not in colormaps:
         raise ArgumentError(
-            f"there is no colour map {name!r}", "Use a Matplotlib name: inferno, viridis, turbo."
+            f"there is no colour map {name!r}", "use a Matplotlib name: inferno, viridis, turbo"
         )
     return np.asarray(colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255, np.float32)

@@ -87,7 +87,7 @@ def bars(
         As :func:`top`, or a width that is too small.
     """
     if width < 160:
-        raise ArgumentError(f"width is {width}", "Use at least 160 pixels.")
+        raise ArgumentError(f"width is {width}", "use at least 160 pixels")
     chosen = top(labels, values, count=count, percent=percent)
     heading = 30 if title else 0
     figure = new_card(width, 2 * MARGIN - 8 + heading + BAR_STEP * max(1, len(chosen)))
@@ -128,11 +128,11 @@ def top(
         Not numbers, or a count below 1.
     """
     if count < 1:
-        raise ArgumentError(f"count is {count}", "Use at least 1.")
+        raise ArgumentError(f"count is {count}", "use at least 1")
     try:
         numbers = np.asarray(values).astype(np.float64).ravel()
     except (TypeError, ValueError) as error:
-        raise ArgumentError(f"the values are not numbers: {error}", "Pass an array.") from error
+        raise ArgumentError(f"the values are not numbers: {error}", "pass an array") from error
     # Stable, so that of equal values the first class comes first.
     order = np.argsort(-np.where(np.isnan(numbers), -np.inf, numbers), kind="stable")[:count]
     chosen = numbers[order]

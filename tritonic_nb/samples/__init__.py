@@ -59,7 +59,7 @@ def image(name: str) -> Path:
         if name in (stem, path.name):
             return path
     raise ArgumentError(
-        f"there is no sample picture {name!r}", f"Use one of these: {', '.join(found)}."
+        f"there is no sample picture {name!r}", f"use one of these: {', '.join(found)}"
     )
 
 

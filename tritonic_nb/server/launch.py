@@ -83,9 +83,9 @@ def bound(number: int, service: str) -> socket.socket:
     except (OSError, OverflowError) as error:
         holder.close()
         raise ServerStartError(
-            f"The server cannot use port {number} for {service}: {error}",
-            f"Leave {service}_port out to get a free one, or find out who has it: "
-            f"`ss -ltnp 'sport = :{number}'`.",
+            f"the server cannot use port {number} for {service}: {error}",
+            f"leave {service}_port out to get a free one, or find out who has it: "
+            f"`ss -ltnp 'sport = :{number}'`",
         ) from None
     return holder
 
@@ -161,7 +161,7 @@ def find_installation(
     if "--model-repository" not in usage:
         raise RuntimeUnavailableError(
             f"{program} does not run: {' '.join(usage.split())[:300]}",
-            "Repair or remove it, or name another one in TRITONIC_NB_TRITONSERVER.",
+            "repair or remove it, or name another one in TRITONIC_NB_TRITONSERVER",
         )
     beside = program.parent.parent / "backends"
     return Installation(
@@ -311,9 +311,9 @@ def wait_until_ready(process: ServerProcess, ports: Ports, deadline: float, time
                     return str(json.loads(request(ports.http, "GET", "/v2")[1])["version"])
         if time.monotonic() > deadline:
             raise ServerStartError(
-                f"The server was not ready after {timeout:g} s. The end of its log:\n"
+                f"the server was not ready after {timeout:g} s. The end of its log:\n"
                 f"{last_lines(process.log())}",
-                "Give it longer with serve(timeout=...), or free the machine's processors.",
+                "give it longer with serve(timeout=...), or free the machine's processors",
             )
         time.sleep(READY_POLL_S)
 
@@ -344,12 +344,12 @@ def start_error(process: ServerProcess) -> ServerStartError:
         f"The end of its log:\n{last_lines(log)}"
     )
     if "already in use" in log.lower():
-        return _PortTakenError(message, "Choose other ports, or leave them out to get free ones.")
+        return _PortTakenError(message, "choose other ports, or leave them out to get free ones")
     if "error while loading shared libraries" in log:
         return ServerStartError(
-            message, "Install the library that is named, or use another tritonserver."
+            message, "install the library that is named, or use another tritonserver"
         )
-    return ServerStartError(message, "The log names the cause; serve(log_verbose=1) shows more.")
+    return ServerStartError(message, "the log names the cause; serve(log_verbose=1) shows more")
 
 
 def last_lines(log: str) -> str:

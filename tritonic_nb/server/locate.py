@@ -132,7 +132,7 @@ def check_platform() -> None:
     """
     reason = refuse_platform(platform.system(), platform.machine(), host_glibc())
     if reason:
-        raise RuntimeUnavailableError(f"No embedded Triton server here: {reason}.", _ELSEWHERE)
+        raise RuntimeUnavailableError(f"no embedded Triton server here: {reason}", _ELSEWHERE)
 
 
 def find_tritonserver(given: str | os.PathLike[str] | None = None) -> Path | None:
@@ -151,8 +151,8 @@ def find_tritonserver(given: str | os.PathLike[str] | None = None) -> Path | Non
         path = shutil.which(Path(named).expanduser())
         if path is None:
             raise RuntimeUnavailableError(
-                f"The tritonserver that was named is not an executable file: {named}",
-                "Give the path of the tritonserver program itself, or none at all.",
+                f"the tritonserver that was named is not an executable file: {named}",
+                "give the path of the tritonserver program itself, or none at all",
             )
         return Path(path).resolve()
     installed = shutil.which("tritonserver") or shutil.which("/opt/tritonserver/bin/tritonserver")
@@ -187,7 +187,7 @@ def find_interpreter() -> Interpreter:
     found = "\n".join(refusals) or "  none at all"
     where = "The one named in TRITONIC_NB_PYTHON" if named else "What was found"
     raise RuntimeUnavailableError(
-        "The embedded server needs a CPython 3.10, 3.11 or 3.12 with a shared library.\n"
+        "the embedded server needs a CPython 3.10, 3.11 or 3.12 with a shared library.\n"
         f"{where}:\n{found}",
         _GET_A_PYTHON,
     )

@@ -134,9 +134,9 @@ def serve(
     for name in names:
         if name not in files and name not in TEACHING_MODELS:
             raise ModelNotFoundError(
-                f"There is no teaching model named {name!r}.",
-                f"Choose from {', '.join(TEACHING_MODELS)}; or give a mapping of names to ONNX "
-                "files or model folders.",
+                f"there is no teaching model named {name!r}",
+                f"choose from {', '.join(TEACHING_MODELS)}; or give a mapping of names to ONNX "
+                "files or model folders",
             )
     installation = find_installation(tritonserver, auto_complete=auto_complete, progress=progress)
     up = launch(
@@ -303,7 +303,7 @@ class Server:
         """
         if max_batch_size < 0:
             raise ArgumentError(
-                f"max_batch_size is {max_batch_size}.", "Give 0 for no batching, or a number above."
+                f"max_batch_size is {max_batch_size}", "give 0 for no batching, or a number above"
             )
         source = resolve_source(name if path is None else path)
         texts = {str(key): str(value) for key, value in (parameters or {}).items()}
@@ -341,23 +341,23 @@ class Server:
             raise ModelFileError(
                 f"{source} is not a model folder: it has no config.pbtxt and no folder 1, 2, ..."
                 + (f" It holds the models {', '.join(inside)}." if inside else ""),
-                "Add a model repository without a name: add(path)."
+                "add a model repository without a name: add(path)"
                 if inside
-                else "Give an ONNX file, a model folder, or a folder of model folders.",
+                else "give an ONNX file, a model folder, or a folder of model folders",
             )
         self._repository.check_name(name, replace=replace)
         if source.is_dir():
             if not (source / "config.pbtxt").is_file() and not self._installation.auto_complete:
                 raise ModelFileError(
-                    f"{source} has no config.pbtxt, and this server does not complete one.",
-                    "Write one, or start the server with serve(auto_complete=True).",
+                    f"{source} has no config.pbtxt, and this server does not complete one",
+                    "write one, or start the server with serve(auto_complete=True)",
                 )
             self._repository.add_folder(name, source, parameters=parameters)
             return
         if source.suffix.lower() != ".onnx":
             raise ModelFileError(
-                f"{source} cannot be served: only ONNX files (*.onnx) are, and model folders.",
-                "Export the model to ONNX, or write a model folder with a config.pbtxt for it.",
+                f"{source} cannot be served: only ONNX files (*.onnx) are, and model folders",
+                "export the model to ONNX, or write a model folder with a config.pbtxt for it",
             )
         self._repository.add_onnx(
             name,
@@ -409,7 +409,7 @@ class Server:
     def _require_running(self) -> None:
         if not self.running:
             raise ArgumentError(
-                f"The server at {self.url} has ended.", "Start another one with serve()."
+                f"the server at {self.url} has ended", "start another one with serve()"
             )
 
     def _load(self, names: Iterable[str]) -> None:
@@ -437,8 +437,8 @@ class Server:
                 reason = "\n".join([reason, *errors])
             if status != 200:
                 raise ModelLoadError(
-                    f"Model {name!r} could not be loaded: {reason}",
-                    "Mend the model's files; serve(log_verbose=1) makes the server say more.",
+                    f"model {name!r} could not be loaded: {reason}",
+                    "mend the model's files; serve(log_verbose=1) makes the server say more",
                 )
 
     def __enter__(self) -> Self:

@@ -231,13 +231,13 @@ class Repository:
             r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", name
         ):
             raise ArgumentError(
-                f"Not a name for a model: {name!r}",
-                "Use up to 128 letters, digits, '_', '-' and '.', not beginning with '.' or '-'.",
+                f"not a name for a model: {name!r}",
+                "use up to 128 letters, digits, '_', '-' and '.', not beginning with '.' or '-'",
             )
         if name in TEACHING_MODELS and name not in self._added and not replace:
             raise ArgumentError(
-                f"The name {name!r} is taken by a teaching model.",
-                "Choose another name, or pass replace=True.",
+                f"the name {name!r} is taken by a teaching model",
+                "choose another name, or pass replace=True",
             )
 
     def add_onnx(
@@ -276,7 +276,7 @@ class Repository:
                 text = renamed(config_file.read_text(encoding="utf-8"), name)
             except (OSError, UnicodeDecodeError) as error:
                 raise ModelFileError(
-                    f"{config_file} cannot be read: {error}", "Give a text file in UTF-8."
+                    f"{config_file} cannot be read: {error}", "give a text file in UTF-8"
                 ) from error
         staging = self._staging(name)
         for entry in source.iterdir():
@@ -350,8 +350,8 @@ def read_signature(file: Path, runtime: Runtime) -> dict[str, Any]:
         )
     except subprocess.TimeoutExpired:
         raise ModelFileError(
-            f"{file}: ONNX Runtime took longer than {SIGNATURE_TIMEOUT_S:.0f} s to read it.",
-            "Check the file; or write a model folder with a config.pbtxt, and add that.",
+            f"{file}: ONNX Runtime took longer than {SIGNATURE_TIMEOUT_S:.0f} s to read it",
+            "check the file; or write a model folder with a config.pbtxt, and add that",
         ) from None
     remedy = (
         "Check that it is a complete ONNX file that onnxruntime.InferenceSession opens, "
@@ -424,7 +424,7 @@ def onnx_tensor(node: Mapping[str, Any], file: Path, *, batched: bool) -> Tensor
             remedy = "Export the model with FP16 or FP32 inputs and outputs, or cast inside it."
         raise ModelFileError(
             f"{file} cannot be served: {node['name']!r} is a {node['type']}, which Triton's "
-            "Python backend cannot carry.",
+            "Python backend cannot carry",
             remedy,
         )
     dims = tuple(DYNAMIC if is_dynamic(dim) else int(dim) for dim in node["shape"])
@@ -495,7 +495,7 @@ def resolve_source(path: str | os.PathLike[str]) -> Path:
     source = Path(path).expanduser()
     if not source.exists():
         raise ModelFileError(
-            f"No such file or folder: {source}",
-            f"Check the path; a relative one starts at {Path.cwd()}.",
+            f"no such file or folder: {source}",
+            f"check the path; a relative one starts at {Path.cwd()}",
         )
     return source.absolute()

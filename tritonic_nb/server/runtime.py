@@ -210,9 +210,9 @@ def prepare(progress: Callable[[str], None] | None = print_progress) -> Runtime:
             return open_prepared(folder, interpreter) or make(folder, interpreter, say)
     except OSError as error:
         raise RuntimeUnavailableError(
-            f"The embedded server's environment could not be made in {cache}: {error}",
-            "Make room or give the right to write there, or set TRITONIC_NB_CACHE to another "
-            "folder.",
+            f"the embedded server's environment could not be made in {cache}: {error}",
+            "make room or give the right to write there, or set TRITONIC_NB_CACHE to another "
+            "folder",
         ) from error
 
 
@@ -284,8 +284,8 @@ def locked(path: Path, say: Callable[[str], None]) -> Iterator[None]:
         except Timeout:
             if time.monotonic() > deadline:
                 raise RuntimeUnavailableError(
-                    f"Another process has held {path} for {WAIT_LIMIT_S / 60:.0f} minutes.",
-                    "Wait for it or end it, then try again.",
+                    f"another process has held {path} for {WAIT_LIMIT_S / 60:.0f} minutes",
+                    "wait for it or end it, then try again",
                 ) from None
             if not told:
                 say("Waiting for another process that prepares the embedded server ...")
@@ -305,8 +305,8 @@ def make(folder: Path, interpreter: Interpreter, say: Callable[[str], None]) -> 
     if free < NEEDED_BYTES:
         raise RuntimeUnavailableError(
             f"{folder.parent} has {free / 2**20:.0f} MB free; "
-            f"{NEEDED_BYTES / 2**20:.0f} MB are needed while the server is prepared.",
-            "Make room, or set TRITONIC_NB_CACHE to a folder on another disk.",
+            f"{NEEDED_BYTES / 2**20:.0f} MB are needed while the server is prepared",
+            "make room, or set TRITONIC_NB_CACHE to a folder on another disk",
         )
     staging = Path(tempfile.mkdtemp(prefix=f"{folder.name}.staging-", dir=folder.parent))
     try:
@@ -376,9 +376,9 @@ def install(site: Path, interpreter: Interpreter, say: Callable[[str], None]) ->
         raise RuntimeUnavailableError(
             "pip could not install the embedded server's packages. Its last words:\n  "
             + "\n  ".join(last),
-            "If this machine is offline, connect it once or give pip a mirror "
+            "if this machine is offline, connect it once or give pip a mirror "
             "(PIP_INDEX_URL, PIP_FIND_LINKS); if a hash does not match, the mirror holds "
-            "another file than the one that was pinned.",
+            "another file than the one that was pinned",
         )
 
 
