@@ -146,7 +146,7 @@ def _from_path(source: str | os.PathLike[str]) -> Image.Image:
             f"{text!r} is a web address, not a file", "download it first and pass the file"
         )
     path = Path(text).expanduser()
-    name = f"{text!r}"
+    name = repr(text)
     with _open_regular(path, name) as file:
         return _normalised(_decoded(file, name), name)
 
@@ -200,7 +200,7 @@ def _read_errors(name: str) -> Iterator[None]:
     except Exception as error:
         raise ImageReadError(
             f"{name} cannot be decoded: {error}",
-            "the file is damaged or incomplete; fetch or save it again",
+            "fetch or save the file again: it is damaged or incomplete",
         ) from error
 
 
@@ -468,7 +468,8 @@ class ImageTransform:
         unknown = sorted(set(changes) - set(_FIELDS))
         if unknown:
             raise ArgumentError(
-                f"an image transform has no {', '.join(unknown)}", f"it has {', '.join(_FIELDS)}"
+                f"an image transform has no {', '.join(unknown)}",
+                f"use its fields: {', '.join(_FIELDS)}",
             )
         return dataclasses.replace(self, **changes)
 
@@ -916,7 +917,7 @@ def _parsed(text: str) -> dict[str, Any]:
     if unknown:
         raise ImageError(
             f"the image transform has unknown fields: {', '.join(map(repr, unknown))}",
-            f"the fields are {', '.join(_FIELDS)}",
+            f"use its fields: {', '.join(_FIELDS)}",
         )
     return values
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NOTEBOOK = "01-quickstart.ipynb"
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
-SHM = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
+SHM = Path("/dev/shm")
 CATS = {"tabby", "tiger cat", "Egyptian cat"}
 LEAST_CONTRAST = 4.5  # WCAG 2, level AA, for text of ordinary size
 KERNEL_ENDS_S = 15.0

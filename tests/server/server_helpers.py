@@ -5,13 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-SHM = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory
+SHM = Path("/dev/shm")
 
 
 def alive(pid: int) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -14,10 +16,6 @@ import tritonclient.http as triton
 from tritonic_nb.errors import ArgumentError, ModelFileError, ModelLoadError
 from tritonic_nb.server import NVIDIA_EXAMPLES, Server, serve
 from tritonic_nb.server.repository import TEACHING_MODELS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 DTYPES: dict[str, Any] = {
     "BOOL": np.bool_,

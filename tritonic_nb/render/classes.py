@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb.render import plot
-from tritonic_nb.render.image import as_rgb, blend, encode_jpeg, encode_png, fit_within
+from tritonic_nb.render.image import (
+    Box,
+    Pixels,
+    as_rgb,
+    blend,
+    encode_jpeg,
+    encode_png,
+    fit_within,
+)
 from tritonic_nb.render.markup import escape, fill, stylesheet
 from tritonic_nb.render.picture import Picture, data_uri
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
-
-    from tritonic_nb.render.image import Box, Pixels
 
 __all__ = ["classification"]
 

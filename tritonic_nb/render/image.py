@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import io
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.render.picture import Picture
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 __all__ = [
     "Pixels",
@@ -26,7 +24,7 @@ __all__ = [
     "show",
 ]
 
-Pixels: TypeAlias = "Image.Image | npt.NDArray[Any]"
+Pixels: TypeAlias = Image.Image | npt.NDArray[Any]
 Box: TypeAlias = tuple[float, float, float, float]
 
 # How much of what the model did not see remains; the rest is a mid grey.

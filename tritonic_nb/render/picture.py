@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tritonic_nb.render.markup import escape, fill
-
-if TYPE_CHECKING:
-    from collections.abc import Container
 
 __all__ = ["Picture", "data_uri", "display"]
 

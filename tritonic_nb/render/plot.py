@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb.errors import ArgumentError
@@ -22,10 +24,7 @@ from tritonic_nb.render.image import encode_png
 from tritonic_nb.render.markup import escape, fill, stylesheet
 from tritonic_nb.render.picture import Picture
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import numpy.typing as npt
+if TYPE_CHECKING:  # Matplotlib is imported when something is drawn
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontProperties
 

@@ -6,13 +6,10 @@ are read once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from tritonic_nb.render.markup import escape, fill, stylesheet
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["Table", "card", "plain"]
 

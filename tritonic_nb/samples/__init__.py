@@ -6,15 +6,12 @@ module says where each comes from and under which licence.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from tritonic_nb.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["classifier", "image", "images", "labels"]
 

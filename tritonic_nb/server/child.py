@@ -13,11 +13,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 __all__ = ["STOP_GRACE_S", "ServerProcess"]
 
@@ -96,7 +93,7 @@ class ServerProcess:
             "environment": dict(environment),
             "parent": self._owner,
             "folder": str(folder),
-            "pool_prefix": self._pool_prefix,
+            "pools": str(SHM / self._pool_prefix),
             "stubs_only": stubs_only,
             "stack_bytes": STACK_BYTES if stubs_only else 0,
         }

@@ -12,18 +12,15 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tritonic_nb.errors import RuntimeUnavailableError, ServerStartError
 from tritonic_nb.server.child import ServerProcess
 from tritonic_nb.server.locate import find_tritonserver
 from tritonic_nb.server.repository import Repository
 from tritonic_nb.server.runtime import Runtime, clean_environment, prepare
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
 __all__ = ["LOOPBACK", "Installation", "Launch", "Ports", "find_installation", "launch", "request"]
 
@@ -311,7 +308,7 @@ def wait_until_ready(process: ServerProcess, ports: Ports, deadline: float, time
                     return str(json.loads(request(ports.http, "GET", "/v2")[1])["version"])
         if time.monotonic() > deadline:
             raise ServerStartError(
-                f"the server was not ready after {timeout:g} s. The end of its log:\n"
+                f"the server was not ready after {timeout:g} s; the end of its log:\n"
                 f"{last_lines(process.log())}",
                 "give it longer with serve(timeout=...), or free the machine's processors",
             )
@@ -340,8 +337,8 @@ def start_error(process: ServerProcess) -> ServerStartError:
     """Make the error for a server that ended before it was ready."""
     log = process.log()
     message = (
-        f"The server ended with code {process.returncode} before it was ready. "
-        f"The end of its log:\n{last_lines(log)}"
+        f"the server ended with code {process.returncode} before it was ready; "
+        f"the end of its log:\n{last_lines(log)}"
     )
     if "already in use" in log.lower():
         return _PortTakenError(message, "choose other ports, or leave them out to get free ones")
@@ -349,7 +346,9 @@ def start_error(process: ServerProcess) -> ServerStartError:
         return ServerStartError(
             message, "install the library that is named, or use another tritonserver"
         )
-    return ServerStartError(message, "the log names the cause; serve(log_verbose=1) shows more")
+    return ServerStartError(
+        message, "look in the log for the cause; serve(log_verbose=1) shows more"
+    )
 
 
 def last_lines(log: str) -> str:

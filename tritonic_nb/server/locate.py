@@ -13,14 +13,12 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tritonic_nb.errors import RuntimeUnavailableError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
 
 __all__ = ["Interpreter", "find_interpreter", "find_tritonserver", "refuse_platform"]
 
@@ -29,21 +27,21 @@ MINIMUM_GLIBC = (2, 35)
 PROBE_TIMEOUT_S = 10.0
 
 _ELSEWHERE = (
-    "Run a Triton server on another machine or in a container, and connect with "
-    "Session(url); or point TRITONIC_NB_TRITONSERVER at a tritonserver that runs here."
+    "run a Triton server on another machine or in a container, and connect with "
+    "Session(url); or point TRITONIC_NB_TRITONSERVER at a tritonserver that runs here"
 )
 _GET_A_PYTHON = (
-    "Install a CPython 3.10, 3.11 or 3.12 that has its shared library, for example "
+    "install a CPython 3.10, 3.11 or 3.12 that has its shared library, for example "
     "`uv python install 3.12`, `conda create -n triton python=3.12`, or on Debian and "
     "Ubuntu `apt-get install libpython3.11` (with the system's own minor version); "
-    "or name one in TRITONIC_NB_PYTHON."
+    "or name one in TRITONIC_NB_PYTHON"
 )
 
 # Run by each candidate with -I, so it must not need anything of ours. An
 # interpreter in a virtual environment answers for the one it was made from.
 _PROBE = """
 import json, os, platform, sys, sysconfig
-names = ("LIBDIR", "LIBPL", "MULTIARCH", "Py_GIL_DISABLED")
+names = ("LIBDIR", "LIBPL", "MULTIARCH")
 print(json.dumps({
     "implementation": sys.implementation.name,
     "version": list(sys.version_info[:3]),
@@ -185,9 +183,9 @@ def find_interpreter() -> Interpreter:
         except _RefusedError as reason:
             refusals.append(f"  {candidate}: {reason}")
     found = "\n".join(refusals) or "  none at all"
-    where = "The one named in TRITONIC_NB_PYTHON" if named else "What was found"
+    where = "the one named in TRITONIC_NB_PYTHON" if named else "what was found"
     raise RuntimeUnavailableError(
-        "the embedded server needs a CPython 3.10, 3.11 or 3.12 with a shared library.\n"
+        "the embedded server needs a CPython 3.10, 3.11 or 3.12 with a shared library; "
         f"{where}:\n{found}",
         _GET_A_PYTHON,
     )

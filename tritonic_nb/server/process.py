@@ -7,15 +7,15 @@ ends it when this process ends, in whatever way that happens.
 from __future__ import annotations
 
 import atexit
-import html
 import http.client
 import json
 import os
 import threading
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, overload
 from urllib.parse import quote
 
@@ -24,7 +24,9 @@ from tritonic_nb.errors import (
     ModelFileError,
     ModelLoadError,
     ModelNotFoundError,
+    ServerUnreachableError,
 )
+from tritonic_nb.render import card, plain
 from tritonic_nb.server.child import STOP_GRACE_S, ServerProcess
 from tritonic_nb.server.launch import (
     LOOPBACK,
@@ -45,16 +47,12 @@ from tritonic_nb.server.repository import (
 from tritonic_nb.server.runtime import prepare, print_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from tritonic_nb.session import Session
 
 __all__ = ["Server", "serve"]
 
 LOAD_TIMEOUT_S = 120.0
+NAMES_SHOWN = 6
 
 
 def serve(
@@ -300,6 +298,8 @@ class Server:
             The file or folder is missing, broken or of a kind that cannot be served.
         RuntimeUnavailableError
             ONNX Runtime, which reads ONNX files, could not be prepared.
+        ServerUnreachableError
+            The server has ended.
         """
         if max_batch_size < 0:
             raise ArgumentError(
@@ -310,7 +310,7 @@ class Server:
         with self._lock:
             self._require_running()
             if path is not None:
-                given = name if isinstance(name, str) else os.fspath(name)
+                given = os.fspath(name)
                 self._add_one(given, source, max_batch_size, texts, replace=replace)
                 return given
             added = []
@@ -339,8 +339,9 @@ class Server:
         if source.is_dir() and not is_model_folder(source):
             inside = [folder.name for folder in models_in(source)]
             raise ModelFileError(
-                f"{source} is not a model folder: it has no config.pbtxt and no folder 1, 2, ..."
-                + (f" It holds the models {', '.join(inside)}." if inside else ""),
+                f"{source} is not a model folder: it has neither a config.pbtxt nor a version's "
+                "folder (1, 2 or so)"
+                + (f"; it holds the models {', '.join(inside)}" if inside else ""),
                 "add a model repository without a name: add(path)"
                 if inside
                 else "give an ONNX file, a model folder, or a folder of model folders",
@@ -408,7 +409,7 @@ class Server:
 
     def _require_running(self) -> None:
         if not self.running:
-            raise ArgumentError(
+            raise ServerUnreachableError(
                 f"the server at {self.url} has ended", "start another one with serve()"
             )
 
@@ -441,7 +442,7 @@ class Server:
                     "mend the model's files; serve(log_verbose=1) makes the server say more",
                 )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Server:
         return self
 
     def __exit__(
@@ -453,20 +454,37 @@ class Server:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"<Server {self._summary()}>"
-
-    def _summary(self) -> str:
-        """Describe the server by what is known, without asking anyone."""
         code = self._process.returncode
         state = f"pid {self.pid}" if code is None else f"ended with code {code}"
         guard = "protected" if self.headers else "not protected"
-        return f"Triton {self.version} at {self.url}, gRPC {self.grpc_url}, {guard}, {state}"
+        return (
+            f"<Server Triton {self.version} at {self.url}, gRPC {self.grpc_url}, {guard}, {state}>"
+        )
 
     def _repr_mimebundle_(self, **_options: Any) -> dict[str, str]:
-        return {
-            "text/plain": repr(self),
-            "text/html": f"<div class='tritonic-nb-server'>{html.escape(self._summary())}</div>",
-        }
+        title, rows = self._described()
+        return {"text/plain": plain(title, rows), "text/html": card(title, rows)}
+
+    def _described(self) -> tuple[str, list[tuple[str, str]]]:
+        """Describe the server by what is known, without asking anyone."""
+        code = self._process.returncode
+        rows = [
+            ("Triton", self.version),
+            ("HTTP", self.url),
+            ("gRPC", self.grpc_url),
+            ("metrics", self.metrics_url),
+            (
+                "APIs",
+                "protected by a header" if self.headers else "open to whoever reaches the port",
+            ),
+            ("state", f"running, pid {self.pid}" if code is None else f"ended with code {code}"),
+        ]
+        if code is None:
+            added = self._repository.added
+            names = (*added, *(name for name in TEACHING_MODELS if name not in added))
+            more = f", and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+            rows.append(("models", f"{len(names)}: {', '.join(names[:NAMES_SHOWN])}{more}"))
+        return "Server", rows
 
 
 _held: weakref.WeakSet[ServerProcess] = weakref.WeakSet()

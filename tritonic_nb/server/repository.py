@@ -14,17 +14,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tritonic_nb.errors import ArgumentError, ModelFileError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from tritonic_nb.server.runtime import Runtime
+from tritonic_nb.server.runtime import Runtime
 
 __all__ = ["NVIDIA_EXAMPLES", "TEACHING_MODELS", "Repository"]
 
@@ -212,6 +208,11 @@ class Repository:
             copy_code(model.code, version)
             (folder / name / "config.pbtxt").write_text(model.config.text(), encoding="utf-8")
 
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The names of the models that were added, in alphabetical order, without a look."""
+        return tuple(sorted(self._added))
+
     def names(self) -> tuple[str, ...]:
         """Return the names of all models in the folder, in alphabetical order."""
         if not self.folder.is_dir():
@@ -354,8 +355,8 @@ def read_signature(file: Path, runtime: Runtime) -> dict[str, Any]:
             "check the file; or write a model folder with a config.pbtxt, and add that",
         ) from None
     remedy = (
-        "Check that it is a complete ONNX file that onnxruntime.InferenceSession opens, "
-        "exported for an opset that ONNX Runtime knows."
+        "check that it is a complete ONNX file that onnxruntime.InferenceSession opens, "
+        "exported for an opset that ONNX Runtime knows"
     )
     try:
         told: dict[str, Any] = json.loads(answer.stdout)
@@ -417,11 +418,11 @@ def onnx_tensor(node: Mapping[str, Any], file: Path, *, batched: bool) -> Tensor
     kind, _, element = str(node["type"]).rstrip(")").partition("(")
     datatype = _ONNX_DATATYPES.get(element) if kind == "tensor" else None
     if datatype is None:
-        remedy = "Export the model with tensors of a type that Triton and NumPy have."
+        remedy = "export the model with tensors of a type that Triton and NumPy have"
         if kind in ("seq", "map"):
-            remedy += " For a scikit-learn classifier: convert_sklearn(..., zipmap=False)."
+            remedy += "; for a scikit-learn classifier: convert_sklearn(..., zipmap=False)"
         if element == "bfloat16":
-            remedy = "Export the model with FP16 or FP32 inputs and outputs, or cast inside it."
+            remedy = "export the model with FP16 or FP32 inputs and outputs, or cast inside it"
         raise ModelFileError(
             f"{file} cannot be served: {node['name']!r} is a {node['type']}, which Triton's "
             "Python backend cannot carry",

@@ -20,9 +20,10 @@ import sys
 import tempfile
 import time
 from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import platformdirs
 from filelock import FileLock, Timeout
@@ -34,9 +35,6 @@ from tritonic_nb.server.locate import (
     check_platform,
     find_interpreter,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["Runtime", "cache_folder", "prepare", "print_progress"]
 
@@ -374,9 +372,9 @@ def install(site: Path, interpreter: Interpreter, say: Callable[[str], None]) ->
             raise
     if pip.returncode != 0:
         raise RuntimeUnavailableError(
-            "pip could not install the embedded server's packages. Its last words:\n  "
+            "pip could not install the embedded server's packages; its last words:\n  "
             + "\n  ".join(last),
-            "if this machine is offline, connect it once or give pip a mirror "
+            "connect this machine once if it is offline, or give pip a mirror "
             "(PIP_INDEX_URL, PIP_FIND_LINKS); if a hash does not match, the mirror holds "
             "another file than the one that was pinned",
         )

@@ -4,7 +4,7 @@ Started as ``python -I -S supervisor.py`` in a process session of its own, with
 the standard library alone. The first line on standard input is a JSON object::
 
     {"command": [...], "environment": {...}, "parent": 123,
-     "folder": "...", "pool_prefix": "...", "stubs_only": true,
+     "folder": "...", "pools": "/dev/shm/...", "stubs_only": true,
      "stack_bytes": 2097152}
 
 Standard input stays open as a lifeline: a further line (``stop SECONDS``) or
@@ -33,7 +33,6 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-SHM = Path("/dev/shm")  # noqa: S108 - this is where the kernel keeps POSIX shared memory
 ORPHAN_GRACE_S = 0.0
 TICK_MS = 1000
 
@@ -76,7 +75,7 @@ class Child:
         environment = spec["environment"]
         assert isinstance(command, list)  # noqa: S101
         assert isinstance(environment, dict)  # noqa: S101
-        self.pool_prefix = str(spec["pool_prefix"])
+        self.pools = Path(str(spec["pools"]))
         self.stubs_only = bool(spec["stubs_only"])
         self.returncode: int | None = None
         stack_bytes = int(str(spec["stack_bytes"]))
@@ -145,7 +144,7 @@ class Child:
             if not has_children():
                 break
             time.sleep(0.01)
-        for pool in SHM.glob(self.pool_prefix + "*"):
+        for pool in self.pools.parent.glob(self.pools.name + "*"):
             pool.unlink(missing_ok=True)
 
 
