@@ -10,7 +10,7 @@ lab: .venv/lab
 	$(BIN)/tritonic-nb prepare
 	$(BIN)/jupyter lab $(ARGS) notebooks/01-quickstart.ipynb
 
-test: .venv/test browser lint
+test: .venv/test browser
 	$(BIN)/tritonic-nb prepare
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 $(TESTS) $(ARGS)
 

@@ -14,3 +14,5 @@ def embedded() -> Iterator[Server]:
     """Give a module's tests one protected server."""
     with serve() as running:
         yield running
+        # Unloading the models one after the other would take the whole grace of stop().
+        running.stop(0.0)

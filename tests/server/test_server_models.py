@@ -13,7 +13,12 @@ import onnx_files as onnx
 import pytest
 import tritonclient.http as triton
 
-from tritonic_nb.errors import ArgumentError, ModelFileError, ModelLoadError
+from tritonic_nb.errors import (
+    ArgumentError,
+    ModelFileError,
+    ModelLoadError,
+    ServerUnreachableError,
+)
 from tritonic_nb.server import NVIDIA_EXAMPLES, Server, serve
 from tritonic_nb.server.repository import TEACHING_MODELS
 
@@ -344,7 +349,7 @@ def test_a_folder_without_models_is_refused(embedded: Server, tmp_path: Path) ->
         embedded.add(tmp_path)
 
 
-def test_a_folder_without_a_configuration(tmp_path: Path) -> None:
+def test_a_folder_without_a_configuration(embedded: Server, tmp_path: Path) -> None:
     """Without a config.pbtxt a model needs a server that completes it."""
     (tmp_path / "auto/1").mkdir(parents=True)
     (tmp_path / "auto/1/model.py").write_text(
@@ -358,12 +363,13 @@ def test_a_folder_without_a_configuration(tmp_path: Path) -> None:
         return config
 """
     )
-    with serve() as plain, pytest.raises(ModelFileError, match="auto_complete"):
-        plain.add("auto", tmp_path / "auto")
+    with pytest.raises(ModelFileError, match="auto_complete"):
+        embedded.add("auto", tmp_path / "auto")
     with serve({"auto": tmp_path / "auto"}, auto_complete=True) as server:
         caller = Caller(server)
         assert json.dumps(caller.config("auto")).count("TYPE_FP32") == 2
         caller.client.close()
+        server.stop(0.0)
 
 
 def test_a_load_that_fails_leaves_the_server_ready(embedded: Server, tmp_path: Path) -> None:
@@ -390,6 +396,6 @@ def test_a_stopped_server_takes_no_model(identity_onnx: Path) -> None:
     """add() on a stopped server is an error that says what to do."""
     with serve() as server:
         pass
-    with pytest.raises(ArgumentError, match="ended"):
+    with pytest.raises(ServerUnreachableError, match="ended"):
         server.add("x", identity_onnx)
     assert server.models == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -81,7 +82,10 @@ def test_private_files_and_a_session_of_its_own(embedded: Server) -> None:
 
 def test_loopback_only(embedded: Server) -> None:
     """All three services listen on 127.0.0.1 and nowhere else."""
-    own = {str(Path(entry).readlink()) for entry in Path(f"/proc/{embedded.pid}/fd").iterdir()}
+    own = set()
+    for entry in Path(f"/proc/{embedded.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed while they were read
+            own.add(str(entry.readlink()))
     rows = [
         line.split()
         for table in ("tcp", "tcp6")
@@ -122,21 +126,50 @@ def test_unprotected_needs_no_header() -> None:
     """protected=False opens every API and has no header to send."""
     with serve(protected=False) as server:
         assert server.headers == {}
+        assert "open to whoever reaches the port" in server._repr_mimebundle_()["text/plain"]
         assert request(port(server), *REPOSITORY_INDEX)[0] == 200
 
 
 def test_the_secret_is_not_shown() -> None:
-    """Neither the reprs nor the log tell the header's value, and the HTML is escaped."""
+    """Neither the reprs nor the log tell the header's value."""
     with serve(log_verbose=1) as server:
         (value,) = server.headers.values()
         request(port(server), *REPOSITORY_INDEX, server.headers)
         bundle = server._repr_mimebundle_()
         for text in (repr(server), *bundle.values(), server.log):
             assert value not in text
-        assert "pid" in bundle["text/plain"]
+        assert f"running, pid {server.pid}" in bundle["text/plain"]
         assert "<Server" not in bundle["text/html"]
-    assert "ended with code" in repr(server)
+        assert "protected by a header" in bundle["text/html"]
+    ended = server._repr_mimebundle_()
+    for text in (repr(server), *ended.values()):
+        assert "ended with code" in text
+        assert value not in text
     assert value not in server.log
+
+
+def test_a_card_is_what_is_known(embedded: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The card names addresses, state and models, what was added first, and asks nobody."""
+    embedded._repr_mimebundle_()  # reads the templates
+    monkeypatch.setattr(embedded._repository, "_added", {"zebra", "simple"})
+    for kind, name in ((Path, "iterdir"), (os, "read"), (os, "stat"), (socket, "socket")):
+        monkeypatch.setattr(kind, name, None)
+    bundle, line = embedded._repr_mimebundle_(), repr(embedded)
+    monkeypatch.undo()
+    assert bundle["text/plain"].splitlines() == [
+        "Server",
+        "  Triton   2.51.0",
+        f"  HTTP     {embedded.url}",
+        f"  gRPC     {embedded.grpc_url}",
+        f"  metrics  {embedded.metrics_url}",
+        "  APIs     protected by a header",
+        f"  state    running, pid {embedded.pid}",
+        "  models   21: simple, zebra, simple_string, simple_int8, simple_identity, "
+        "simple_sequence, and 15 more",
+    ]
+    assert bundle["text/html"].count('<th scope="row">') == 7
+    assert line.startswith(f"<Server Triton 2.51.0 at {embedded.url}, ")
+    assert "\n" not in line
 
 
 def test_metrics_are_served(embedded: Server) -> None:
@@ -287,13 +320,15 @@ def test_a_killed_parent_leaves_nothing() -> None:
 def test_a_forked_child_does_not_keep_it_alive() -> None:
     """A child forked after serve() neither holds the server nor ends it."""
     script = SERVE_AND_TELL + (
+        "done, stopped = os.pipe()\n"
         "child = os.fork()\n"
         "if child == 0:\n"
         "    os.close(1); os.close(2)\n"
         "    server.stop()\n"
+        "    os.write(stopped, b'.')\n"
         "    time.sleep(30)\n"
         "    os._exit(0)\n"
-        "time.sleep(0.5)\n"
+        "os.read(done, 1)\n"
         "print(json.dumps([child, server.running]), flush=True)\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

@@ -17,7 +17,13 @@ import pytest
 from tritonic_nb.errors import RuntimeUnavailableError
 from tritonic_nb.server import prepare
 from tritonic_nb.server.locate import find_interpreter
-from tritonic_nb.server.runtime import LOCK_FILE, cache_folder, open_prepared, runtime_name
+from tritonic_nb.server.runtime import (
+    LOCK_FILE,
+    cache_folder,
+    open_prepared,
+    runtime_name,
+    write_manifest,
+)
 
 PREPARE = """
 from tritonic_nb.server import prepare
@@ -46,43 +52,51 @@ def be_offline(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_two_processes_make_one_and_a_damaged_one_is_made_anew(
+def test_two_processes_make_one_of_a_damaged_one(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two processes at once end with one whole runtime; damage is seen and repaired.
+    """Two processes at once end with one whole runtime in place of a damaged one.
 
-    Downloads the packages twice (about 100 MB each), where pip is configured to look.
+    Downloads the packages (about 100 MB), where pip is configured to look.
     """
+    # Half-made: a file cut short, and a staging folder of a process that was killed.
+    interpreter = find_interpreter()
+    folder = cache / runtime_name(interpreter.minor)
+    (folder / "site").mkdir(parents=True)
+    (folder / "site/cut").write_bytes(b"12345")
+    write_manifest(folder, interpreter)
+    assert open_prepared(folder, interpreter) is not None
+    os.truncate(folder / "site/cut", 3)
+    assert open_prepared(folder, interpreter) is None
+    leftover = cache / f"{folder.name}.staging-dead"
+    leftover.mkdir()
+
     both = [
         subprocess.Popen([sys.executable, "-c", PREPARE], stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     folders = {process.communicate(timeout=240)[0].strip() for process in both}
     assert [process.returncode for process in both] == [0, 0]
-    assert len(folders) == 1
-    runtime = prepare(None)
-    assert {str(runtime.folder)} == folders
+    assert folders == {str(folder)}
     assert [entry.name for entry in cache.iterdir() if "staging" in entry.name] == []
-
-    # Half-made: a file cut short, and a staging folder of a process that was killed.
-    library = next(runtime.site.glob("nvidia_pytriton.libs/libtritonserver-*"))
-    os.truncate(library, 1000)
-    leftover = cache / f"{runtime.folder.name}.staging-dead"
-    leftover.mkdir()
-    said: list[str] = []
-    assert prepare(said.append) == runtime
-    assert said
-    assert library.stat().st_size > 1000
-    assert not leftover.exists()
+    assert not (folder / "site/cut").exists()
 
     # Complete: nothing is installed and nothing is said, with no network to use.
     be_offline(monkeypatch)
-    said.clear()
-    assert prepare(said.append) == runtime
+    said: list[str] = []
+    runtime = prepare(said.append)
+    assert runtime.folder == folder
     assert said == []
+    # With a library cut short it is made anew, which begins with saying so.
+    library = next(runtime.site.glob("nvidia_pytriton.libs/libtritonserver-*"))
+    os.truncate(library, 1000)
+    assert open_prepared(folder, None) is None
+    with pytest.raises(RuntimeUnavailableError, match="No matching distribution"):
+        prepare(said.append)
+    assert said
     # A missing manifest is a half-made runtime too.
-    (runtime.folder / "manifest.json").unlink()
-    assert open_prepared(runtime.folder, None) is None
+    (folder / "manifest.json").unlink()
+    assert open_prepared(folder, None) is None
 
 
 def test_offline_is_an_error_with_pips_words(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

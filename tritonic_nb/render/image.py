@@ -215,7 +215,7 @@ def _normalised(heat: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     # Halved, so that the span of the largest floats does not overflow.
     halves = values.astype(np.float64) / 2
     finite = halves[np.isfinite(halves)]
-    lowest, highest = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    lowest, highest = (float(np.min(finite)), float(np.max(finite))) if finite.size else (0.0, 0.0)
     if lowest == highest:
         return np.zeros(values.shape)
     halves = np.nan_to_num(halves, nan=lowest, posinf=highest, neginf=lowest)
