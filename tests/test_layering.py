@@ -17,13 +17,15 @@ ALLOWED = {
     "render": {"errors"},
     "tensors": {"errors"},
     "images": {"errors", "tensors"},
+    "inputs": {"errors", "images", "tensors"},
     "memory": {"errors", "tensors", "render"},
     "transport": {"errors", "tensors"},
     "server": {"errors", "render"},
     "regions": {"errors", "memory", "transport"},
     "result": {"errors", "images", "render"},
     "session": {
-        "errors", "images", "memory", "regions", "render", "result", "tensors", "transport",
+        "errors", "images", "inputs", "memory", "regions", "render", "result", "tensors",
+        "transport",
     },
     "cli": {"errors", "images", "memory", "render", "result", "samples", "server", "session"},
 }  # fmt: skip

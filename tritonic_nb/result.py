@@ -67,7 +67,7 @@ class TensorPlace:
     region: str
 
     def __str__(self) -> str:
-        return f"shared memory {self.region}" if self.region else "wire"
+        return "shared memory" if self.region else "the wire"
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
             "outputs",
             ("name", "values", "travelled by"),
             [
-                (name, render.summarise(array), str(self.places.get(("output", name), "")))
+                (name, render.summarise(array), str(self.places[("output", name)]))
                 for name, array in self.outputs.items()
             ],
         )

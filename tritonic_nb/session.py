@@ -12,18 +12,14 @@ import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from types import TracebackType
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from tritonic_nb import render
 from tritonic_nb.errors import (
     ArgumentError,
-    BatchSizeError,
     ModelLoadError,
     ModelNotFoundError,
     ModelNotReadyError,
@@ -33,15 +29,15 @@ from tritonic_nb.errors import (
     RestrictedApiError,
     SessionClosedError,
     SharedMemoryError,
-    TensorNameError,
     TensorShapeError,
     TritonicError,
 )
-from tritonic_nb.images import ImageTransform, load_image, transform_for
+from tritonic_nb.images import ImageTransform
+from tritonic_nb.inputs import check_batch_size, prepare, transform_of
 from tritonic_nb.memory import Region, RegionDescriptor, SharedMemoryType, require_supported
 from tritonic_nb.regions import RegionSet, answered
 from tritonic_nb.result import InferenceResult, TensorPlace, Timings
-from tritonic_nb.tensors import ModelSpec, TensorSpec, codec, numpy_dtype
+from tritonic_nb.tensors import ModelSpec, TensorSpec, codec
 from tritonic_nb.transport import (
     HttpTransport,
     InferReply,
@@ -89,16 +85,6 @@ class ModelStatus:
     version: str = ""
     state: str = ""
     reason: str = ""
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """The inputs of one inference, checked."""
-
-    tensors: dict[str, npt.NDArray[Any]]
-    batch: int
-    images: Sequence[Image.Image] = ()
-    transform: ImageTransform | None = None
 
 
 class Session:
@@ -229,7 +215,7 @@ class Session:
         ImageError
             If the parameter cannot be read.
         """
-        return self._transform(None)
+        return transform_of(self.model_info)
 
     def models(self) -> tuple[ModelStatus, ...]:
         """Return the models of the server's repository, loaded or not.
@@ -467,7 +453,7 @@ class Session:
         with self._open():
             for name in (*(shapes or {}), *(nbytes or {})):
                 getattr(self.model_info, direction)(name)
-            self._check_batch_size(batch)
+            check_batch_size(self.model_info, batch)
             sizes = {
                 name: _known_nbytes(spec, (shapes or {}).get(name), batch, (nbytes or {}).get(name))
                 for name, spec in specs.items()
@@ -594,7 +580,7 @@ class Session:
         """
         with self._open():
             watch = _Stopwatch()
-            prepared = self._prepare(self._by_name(inputs, named), transform)
+            prepared = prepare(self.model_info, inputs, named, transform)
             wanted = self._wanted(outputs)
             watch.lap("prepare")
             request = InferRequest(
@@ -626,97 +612,6 @@ class Session:
                 images=prepared.images,
                 transform=prepared.transform,
                 labels=self.model_info.labels,
-            )
-
-    def _by_name(self, inputs: Any, named: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the inputs by name, whichever way they were given."""
-        if isinstance(inputs, Mapping):
-            given = {**inputs, **named}
-        elif inputs is None:
-            given = dict(named)
-        else:
-            given = {self._only_input().name: inputs, **named}
-        specs = self.model_info.inputs
-        for name in given:
-            self.model_info.input(name)
-        missing = [s for s in specs.values() if s.name not in given and not s.optional]
-        if missing:
-            raise TensorNameError(
-                f"model {self.model_info.name!r} needs {', '.join(map(str, missing))}, "
-                "which was not given",
-                f"infer({', '.join(f'{s.name}=...' for s in specs.values())})",
-            )
-        return given
-
-    def _only_input(self) -> TensorSpec:
-        specs = self.model_info.inputs
-        if len(specs) != 1:
-            raise TensorNameError(
-                f"model {self.model_info.name!r} has {len(specs)} inputs and one array without "
-                "a name was given",
-                f"give each by name: infer({', '.join(f'{name}=...' for name in specs)})",
-            )
-        return next(iter(specs.values()))
-
-    def _prepare(
-        self, given: Mapping[str, Any], transform: ImageTransform | str | None
-    ) -> _Prepared:
-        """Turn what was given into tensors and check them against the model."""
-        images: list[Image.Image] = []
-        used: ImageTransform | None = None
-        tensors = {}
-        for name, value in given.items():
-            spec = self.model_info.input(name)
-            pictures = _pictures(value, spec) if len(self.model_info.inputs) == 1 else None
-            used = self._transform(transform) if pictures else None
-            if pictures and used is not None:
-                images = [load_image(picture) for picture in pictures]
-                value = _stacked([used(image) for image in images], spec)  # noqa: PLW2901
-            elif isinstance(value, (Image.Image, os.PathLike)):
-                raise TensorShapeError(
-                    f"{spec} does not look like a picture, and a {type(value).__name__} was given",
-                    "pass transform=ImageTransform(...), or turn the picture into an array "
-                    "of that shape and datatype yourself",
-                )
-            tensors[name] = codec.as_tensor(value, spec)
-        if transform is not None and used is None:
-            raise ArgumentError(
-                "a transform was given and no picture",
-                "give the picture itself (a path, a PIL.Image or an array of pixels)",
-            )
-        return _Prepared(tensors, self._batch(tensors), images, used)
-
-    def _transform(self, given: ImageTransform | str | None) -> ImageTransform | None:
-        """Return how a picture becomes the model's only input, or None where it cannot."""
-        if isinstance(given, ImageTransform):
-            return given
-        specs = list(self.model_info.inputs.values())
-        hint = given or self.model_info.parameters.get("image_transform")
-        return (
-            _derived_transform(specs[0].shape, specs[0].datatype, hint) if len(specs) == 1 else None
-        )
-
-    def _batch(self, tensors: Mapping[str, npt.NDArray[Any]]) -> int:
-        """Return the batch of a request, checked to be one and not too large."""
-        sizes = {n: a.shape[0] for n, a in tensors.items() if self.model_info.input(n).batched}
-        if len(set(sizes.values())) > 1:
-            raise BatchSizeError(
-                "the inputs have batches of different size: "
-                + ", ".join(f"{name} {size}" for name, size in sizes.items()),
-                "give every input the same number of items",
-            )
-        batch = next(iter(sizes.values()), 1)
-        self._check_batch_size(batch)
-        return batch
-
-    def _check_batch_size(self, batch: int) -> None:
-        limit = self.model_info.max_batch_size
-        if limit and not 1 <= batch <= limit:
-            raise BatchSizeError(
-                f"a batch of {batch} was given and model {self.model_info.name!r} takes "
-                f"1 to {limit}",
-                "split it into smaller batches, or raise max_batch_size in the model's "
-                "configuration",
             )
 
     def _wanted(self, names: Sequence[str] | None) -> list[TensorSpec]:
@@ -797,10 +692,13 @@ class Session:
     ) -> dict[str, npt.NDArray[Any]]:
         """Return the reply's arrays, from the wire and from the regions."""
         arrays = {}
-        in_regions = {o.name for o in request.outputs if o.region is not None}
-        for name, output in reply.outputs.items():
+        for requested in request.outputs:
+            name = requested.name
+            if name not in reply.outputs:  # a model may leave an output out
+                continue
+            output = reply.outputs[name]
             array = output.array
-            region = self._regions.get("output", name) if name in in_regions else None
+            region = self._regions.get("output", name) if requested.region is not None else None
             if array is None and region is not None:
                 array = region.read(output.datatype, output.shape, copy=copy)
             if array is None:
@@ -942,53 +840,6 @@ def _known_nbytes(
         f"the size of {spec} is not known: it has dynamic dimensions",
         f"pass shapes={{{spec.name!r}: (...)}} with the whole shape",
     )
-
-
-@lru_cache(maxsize=64)
-def _derived_transform(
-    shape: tuple[int, ...], datatype: str, hint: str | None
-) -> ImageTransform | None:
-    return transform_for(shape, datatype, hint=hint)
-
-
-def _pictures(value: Any, spec: TensorSpec) -> list[Any] | None:
-    """Return the pictures in what was given for an input that may take one, or None."""
-    if isinstance(value, (Image.Image, os.PathLike)):
-        return [value]
-    if isinstance(value, str):
-        return None if spec.datatype == "BYTES" else [value]
-    if isinstance(value, (list, tuple)) and value:
-        single = [_pictures(each, spec) for each in value]
-        flat = [each for pictures in single if pictures is not None for each in pictures]
-        return flat if len(flat) == len(value) else None
-    if isinstance(value, np.ndarray) and _is_pixels(value, spec):
-        return [value]
-    return None
-
-
-def _is_pixels(array: npt.NDArray[Any], spec: TensorSpec) -> bool:
-    """Whether an array is a picture to transform rather than the tensor itself."""
-    pixels = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (1, 3, 4))
-    is_tensor = array.ndim == spec.rank and array.dtype == numpy_dtype(spec.datatype)
-    return array.dtype == np.uint8 and pixels and not is_tensor
-
-
-def _stacked(made: list[npt.NDArray[Any]], spec: TensorSpec) -> npt.NDArray[Any]:
-    """Return the tensors of pictures as one batch."""
-    if len(made) == 1:
-        return made[0]
-    if not spec.batched and (spec.rank != made[0].ndim or spec.shape[0] >= 0):
-        raise BatchSizeError(
-            f"{spec} takes one picture at a time and {len(made)} were given",
-            "infer them one after the other",
-        )
-    shapes = sorted({array.shape for array in made})
-    if len(shapes) > 1:
-        raise TensorShapeError(
-            f"the pictures become tensors of different shapes: {', '.join(map(str, shapes))}",
-            "pass a transform with a fixed width and height",
-        )
-    return np.concatenate(made)
 
 
 def _slice(region: Region, nbytes: int) -> RegionSlice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import json
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -190,21 +192,24 @@ def test_a_taken_port_is_named() -> None:
             serve(http_port=number)
 
 
-@pytest.mark.parametrize("service", ["http", "grpc", "metrics"])
-def test_a_snatched_port_is_noticed(embedded: Server, service: str) -> None:
-    """A port lost between choice and use ends in an error, not in a stranger's server."""
-    free = Ports(0, 0, 0).chosen()
-    numbers = {"http": free.http, "grpc": free.grpc, "metrics": free.metrics}
-    numbers[service] = getattr(embedded._ports, service)
-    with pytest.raises(ServerStartError, match="already in use"):
-        launch_once(
-            find_installation(None, auto_complete=None, progress=None),
-            Ports(**numbers),
-            protected=True,
-            log_verbose=0,
-            deadline=time.monotonic() + 20,
-            timeout=20,
-        )
+def test_a_snatched_port_is_noticed(embedded: Server) -> None:
+    """Any port lost between choice and use ends in an error, not in a stranger's server."""
+    installation = find_installation(None, auto_complete=None, progress=None)
+
+    def start(service: str) -> None:
+        taken = {service: getattr(embedded._ports, service)}
+        with pytest.raises(ServerStartError, match="already in use"):
+            launch_once(
+                installation,
+                dataclasses.replace(Ports(0, 0, 0).chosen(), **taken),
+                protected=True,
+                log_verbose=0,
+                deadline=time.monotonic() + 20,
+                timeout=20,
+            )
+
+    with ThreadPoolExecutor() as threads:
+        assert list(threads.map(start, ("http", "grpc", "metrics"))) == [None] * 3
 
 
 def folders() -> set[Path]:

@@ -15,6 +15,7 @@ import mmap
 import os
 import re
 import secrets
+import sys
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -174,9 +175,9 @@ def _create(path: Path, what: str) -> int:
 
 def _reserve(fd: int, nbytes: int, what: str) -> mmap.mmap:
     """Lock a new file, reserve its pages and map it."""
-    # Asked first: reserving takes page after page and could use up the machine's
-    # memory before it finds that the last one does not fit.
-    if nbytes > _free_and_total()[0]:
+    # Asked first: reserving takes page after page, and could use up the machine's
+    # memory, and get somebody killed, before it finds that the last one does not fit.
+    if nbytes > min(_free_and_total()[0], _available_memory()):
         raise _no_space(nbytes, what)
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -196,11 +197,21 @@ def _free_and_total() -> tuple[int, int]:
     return space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
 
 
+def _available_memory() -> int:
+    """Return what the kernel could still give out without harm, in bytes."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        name, _, value = line.partition(":")
+        if name == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    return sys.maxsize  # a kernel before 3.14 does not tell
+
+
 def _no_space(nbytes: int, what: str) -> NoSpaceError:
     free, total = _free_and_total()
     return NoSpaceError(
         f"{what} needs {nbytes} bytes ({human_bytes(nbytes)}) of {SHM_DIR}, which has "
-        f"{free} free ({human_bytes(free)}) of {human_bytes(total)}",
+        f"{free} free ({human_bytes(free)}) of {human_bytes(total)}; the machine has "
+        f"{human_bytes(_available_memory())} of memory available",
         "close other sessions, send smaller batches, enlarge it (docker run --shm-size=2g, "
         "Kubernetes emptyDir with medium: Memory, mount -o remount,size=2g /dev/shm), "
         "or use shared_memory='none'",
