@@ -24,6 +24,7 @@ from tritonic_nb import images, samples
 from tritonic_nb.errors import ArgumentError, ImageError, ImageReadError, ImageTooLargeError
 from tritonic_nb.images import ImageTransform, is_image_like, load_image, transform_for
 
+CROP = "middle part (0.875 of the short side) resized to"
 CLASSIFIER = ImageTransform(224, 224, mean=127, std=128)
 
 
@@ -512,7 +513,10 @@ def test_a_padded_tensor_shows_the_whole_picture(
 @pytest.mark.parametrize(
     ("transform", "text"),
     [
-        (CLASSIFIER, "RGB, short side cropped to 224x224, (x - 127) / 128, FP32 NCHW"),
+        (
+            CLASSIFIER,
+            f"RGB, {CROP} 224x224, (x - 127) / 128, FP32 NCHW",
+        ),
         (
             ImageTransform.preset("imagenet", 0, 0, multiple=32, colors="BGR"),
             "BGR, own size in multiples of 32, ImageNet mean and std, FP32 NCHW",
@@ -530,7 +534,10 @@ def test_a_padded_tensor_shows_the_whole_picture(
             "RGB, stretched to 9x9, x * 0.7 - (1, 2, -3), FP32 NCHW",
         ),
         (ImageTransform(9, 0), "RGB, scaled to width 9, pixels 0..255, FP32 NCHW"),
-        (ImageTransform(9, 9, std=-2), "RGB, short side cropped to 9x9, x / (-2), FP32 NCHW"),
+        (
+            ImageTransform(9, 9, std=-2),
+            f"RGB, {CROP} 9x9, x / (-2), FP32 NCHW",
+        ),
     ],
 )
 def test_a_transform_reads_as_one_line(transform: ImageTransform, text: str) -> None:
@@ -593,14 +600,14 @@ def test_an_unknown_preset_is_refused_with_the_names() -> None:
     ("shape", "datatype", "text"),
     [
         ((-1, 3, 224, 224), "FP32",
-         "RGB, short side cropped to 224x224, ImageNet mean and std, FP32 NCHW"),
+         f"RGB, {CROP} 224x224, ImageNet mean and std, FP32 NCHW"),
         ((1, 3, 48, -1), "FP32", "RGB, scaled to height 48, ImageNet mean and std, FP32 NCHW"),
         ((-1, 3, -1, -1), "FP16", "RGB, own size, ImageNet mean and std, FP16 NCHW"),
         ((-1, -1, 3), "UINT8", "RGB, own size, pixels 0..255, UINT8 HWC"),
-        ((3, 64, 96), "INT8", "RGB, short side cropped to 96x64, x - 128, INT8 CHW"),
-        ((-1, 96, 96, 1), "INT32", "GRAY, short side cropped to 96x96, pixels 0..255, INT32 NHWC"),
-        ((-1, 1, 28, 28), "FP32", "GRAY, short side cropped to 28x28, x / 255, FP32 NCHW"),
-        ((1, 28, 28), "BF16", "GRAY, short side cropped to 28x28, x / 255, BF16 CHW"),
+        ((3, 64, 96), "INT8", f"RGB, {CROP} 96x64, x - 128, INT8 CHW"),
+        ((-1, 96, 96, 1), "INT32", f"GRAY, {CROP} 96x96, pixels 0..255, INT32 NHWC"),
+        ((-1, 1, 28, 28), "FP32", f"GRAY, {CROP} 28x28, x / 255, FP32 NCHW"),
+        ((1, 28, 28), "BF16", f"GRAY, {CROP} 28x28, x / 255, BF16 CHW"),
     ],
 )  # fmt: skip
 def test_a_tensor_tells_its_transform(shape: tuple[int, ...], datatype: str, text: str) -> None:
@@ -651,7 +658,7 @@ def test_a_hint_makes_a_picture_of_any_tensor() -> None:
     """What a shape alone cannot tell, the model's author can."""
     hint = '{"width": 28, "height": 28, "layout": "NHW", "colors": "GRAY", "scale": 0.5}'
     transform = transform_for((-1, 28, 28), "FP32", hint=hint)
-    assert str(transform) == "GRAY, short side cropped to 28x28, x / 2, FP32 NHW"
+    assert str(transform) == f"GRAY, {CROP} 28x28, x / 2, FP32 NHW"
     assert transform_for((-1, 28, 28), "FP32", hint="imagenet") is None
 
 

@@ -382,7 +382,7 @@ class ImageTransform:
     --------
     >>> transform = ImageTransform.preset("imagenet", 224, 224)
     >>> print(transform)
-    RGB, short side cropped to 224x224, ImageNet mean and std, FP32 NCHW
+    RGB, middle part (0.875 of the short side) resized to 224x224, ImageNet mean and std, FP32 NCHW
     """
 
     width: int
@@ -690,7 +690,7 @@ class ImageTransform:
         size = f"{self.width}x{self.height}"
         if self.width and self.height:
             return {
-                "crop": f"short side cropped to {size}",
+                "crop": self._crop_text(),
                 "pad": f"padded to {size}",
                 "stretch": f"stretched to {size}",
             }[self.fit]
@@ -700,6 +700,12 @@ class ImageTransform:
         if self.height:
             return f"scaled to height {self.height}{steps}"
         return f"own size{steps}"
+
+    def _crop_text(self) -> str:
+        size = f"{self.width}x{self.height}"
+        if self.crop_ratio == 1:
+            return f"middle part resized to {size}"
+        return f"middle part ({self.crop_ratio:.3g} of the short side) resized to {size}"
 
     def _value_text(self) -> str:
         if self._is_imagenet():

@@ -220,8 +220,8 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
             heat=heat,
             box=self.transform.source_box(image.size) if self.transform else None,
             count=k,
-            title=f"{self.model}: {self.timings.total_ms:.1f} ms",
-            caption=str(self.transform or ""),
+            title=f"{self.model}, {self.timings.total_ms:.0f} ms in all",
+            note=f"as a tensor: {self.transform}" if self.transform else "",
         )
 
     def show(self, *, labels: Sequence[str] | None = None, k: int = 5, item: int = 0) -> None:

@@ -60,7 +60,7 @@ def test_labels_are_escaped() -> None:
     assert "<script" not in html
     assert '" onmouseover' not in html
     picture = classification(
-        np.zeros((9, 9), np.uint8), [evil], [1], heat=np.eye(3), caption=evil, heat_caption=evil,
+        np.zeros((9, 9), np.uint8), [evil], [1], heat=np.eye(3), note=evil,
         title=evil,
     )  # fmt: skip
     assert "<script" not in picture.html
@@ -92,13 +92,13 @@ def test_a_pngs_text_stays_on_its_card() -> None:
 
 
 def test_a_classification_shows_picture_map_and_classes() -> None:
-    """One card 900 wide on the page, at twice the pixels; as text the classes."""
+    """One card of 900 pixels in width; as text the classes and the note."""
     picture = classification(
         Image.open(samples.image("cat")), samples.labels(), np.eye(1000)[285] * 0.9,
-        heat=np.eye(7), box=(94, 18, 357, 281), title="A cat", caption="cat.jpg",
+        heat=np.eye(7), box=(94, 18, 357, 281), title="A cat", note="cat.jpg",
     )  # fmt: skip
     with Image.open(io.BytesIO(picture.png)) as image:
-        assert image.width == 1800
+        assert image.width == 900
         assert image.getpixel((0, 0))[3] == 0  # transparent outside the corners
     assert picture.html.count("<img") == picture.html.count('alt="') == 2
     assert str(picture).splitlines()[:2] == ["A cat", "90.0%  Egyptian cat"]

@@ -27,6 +27,7 @@ __all__ = ["classification"]
 _WIDTH = 900
 _GAP = 20
 _CAPTION = 24
+_NOTE = 20
 _HEADING = 30
 _NARROWEST = 120  # so that a caption has room below a slim picture
 
@@ -52,8 +53,7 @@ def classification(
     box: Box | None = None,
     count: int = 5,
     title: str = "",
-    caption: str = "",
-    heat_caption: str = "",
+    note: str = "",
 ) -> Picture:
     """Show a classified picture: itself, its heat map if there is one, and the top classes.
 
@@ -72,9 +72,8 @@ def classification(
         How many classes.
     title
         Above everything.
-    caption, heat_caption
-        Below the picture and below the map; without them, the picture's size and
-        "class activation".
+    note
+        A line below everything, such as how the picture became a tensor.
 
     Returns
     -------
@@ -90,43 +89,34 @@ def classification(
     rgb = as_rgb(image)
     chosen = plot.top(labels, probabilities, count=count, percent=True)
     first = chosen[0].label if chosen else ""
-    panels = _panels(rgb, heat, box, caption, heat_caption, first=first)
-    text = "\n".join([*([title] if title else []), plot.bars_text(chosen)])
-    return Picture(
-        encode_png(_composed(panels, chosen, title)),
-        text,
-        width=_WIDTH,
-        html=_html(panels, chosen, title),
-    )
+    panels = _panels(rgb, heat, box, first)
+    text = "\n".join(line for line in (title, plot.bars_text(chosen), note) if line)
+    # Each pixel of the page once: the PNG is what a saved notebook falls back to, and
+    # carries along everywhere.
+    card = _composed(panels, chosen, title, note).reduce(plot.SCALE)
+    return Picture(encode_png(card), text, width=_WIDTH, html=_html(panels, chosen, title, note))
 
 
 def _panels(
-    rgb: Image.Image,
-    heat: npt.NDArray[Any] | None,
-    box: Box | None,
-    caption: str,
-    heat_caption: str,
-    *,
-    first: str,
+    rgb: Image.Image, heat: npt.NDArray[Any] | None, box: Box | None, first: str
 ) -> list[_Panel]:
     size = fit_within(rgb.size, 280, 280) if heat is not None else fit_within(rgb.size, 400, 300)
     # Shrunk first: a heat map over the full size of a photograph takes a second.
     small = rgb.resize(
         (size[0] * plot.SCALE, size[1] * plot.SCALE), Image.Resampling.LANCZOS, reducing_gap=3.0
     )
-    caption = caption or f"{rgb.width} x {rgb.height} pixels"
-    panels = [_Panel(small, size, caption, "the picture")]
+    panels = [_Panel(small, size, f"{rgb.width} x {rgb.height} pixels", "the picture itself")]
     if heat is not None:
         if box is not None:
             across, down = small.width / rgb.width, small.height / rgb.height
             box = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
         warm = blend(small, heat, box)
-        alt = f"heat map over the picture: what spoke for {first}"
-        panels.append(_Panel(warm, size, heat_caption or "class activation", alt))
+        caption = f"what spoke for {first}"
+        panels.append(_Panel(warm, size, caption, f"heat map over the picture: {caption}"))
     return panels
 
 
-def _html(panels: Sequence[_Panel], chosen: Sequence[plot.Bar], title: str) -> str:
+def _html(panels: Sequence[_Panel], chosen: Sequence[plot.Bar], title: str, note: str) -> str:
     return fill(
         "classes",
         style=stylesheet(),
@@ -145,23 +135,30 @@ def _html(panels: Sequence[_Panel], chosen: Sequence[plot.Bar], title: str) -> s
             for panel in panels
         ),
         bars=plot.bars_html(chosen),
+        note=f'<div class="tnb-note">{escape(note)}</div>' if note else "",
     )
 
 
-def _composed(panels: Sequence[_Panel], chosen: Sequence[plot.Bar], title: str) -> Image.Image:
+def _composed(
+    panels: Sequence[_Panel], chosen: Sequence[plot.Bar], title: str, note: str
+) -> Image.Image:
     heading = _HEADING if title else 0
     tallest = max(panel.size[1] + _CAPTION for panel in panels)
     inner = max(tallest, plot.BAR_STEP * len(chosen))
-    figure = plot.new_card(_WIDTH, 2 * plot.MARGIN + heading + inner)
+    below = plot.MARGIN + heading + inner
+    figure = plot.new_card(_WIDTH, below + plot.MARGIN + (_NOTE if note else 0))
+    if note:
+        room = _WIDTH - 2 * plot.MARGIN
+        plot.draw_text(figure, plot.MARGIN, below + 14, note, room=room, size=8, color=plot.MUTED)
     if title:
         plot.draw_title(figure, title)
     top, left = plot.MARGIN + heading, plot.MARGIN
     places = []
     for panel in panels:
         places.append((left, top))
-        below = top + panel.size[1] + 17
+        under = top + panel.size[1] + 17
         plot.draw_text(
-            figure, left, below, panel.caption, room=panel.room, size=8, color=plot.MUTED
+            figure, left, under, panel.caption, room=panel.room, size=8, color=plot.MUTED
         )
         left += panel.room + _GAP
     plot.draw_bars(figure, chosen, left, top, _WIDTH - plot.MARGIN - left)

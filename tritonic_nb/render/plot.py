@@ -99,6 +99,7 @@ def bars(
         heading=f'<div class="tnb-heading">{escape(title)}</div>' if title else "",
         figures="",
         bars=bars_html(chosen),
+        note="",
     )
     text = "\n".join([*([title] if title else []), bars_text(chosen)])
     return Picture(encode_png(rendered(figure)), text, width=width, html=html)

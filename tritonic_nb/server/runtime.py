@@ -47,8 +47,9 @@ NEEDED_BYTES = 600 * 2**20
 
 
 def print_progress(text: str) -> None:
-    """Print one line about what is being done, to standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """Print one line about what is being done: to standard error, in a notebook to its cell."""
+    # Jupyter paints standard error red, as if something had failed.
+    print(text, file=sys.stdout if "ipykernel" in sys.modules else sys.stderr, flush=True)
 
 
 def silent(_text: str) -> None:
@@ -159,9 +160,11 @@ def joined(*entries: Path | str | None) -> str:
 def clean_environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return environment variables without those that steer a Python.
 
-    The notebook's ``PYTHONPATH`` would bring its NumPy 2 into the server.
+    The notebook's ``PYTHONPATH`` would bring its NumPy 2 into the server. ONNX
+    Runtime's telemetry is switched off: nothing here speaks to other machines unasked.
     """
-    return {name: value for name, value in variables.items() if not name.startswith("PYTHON")}
+    kept = {name: value for name, value in variables.items() if not name.startswith("PYTHON")}
+    return {**kept, "ORT_DISABLE_TELEMETRY": "1"}
 
 
 def cache_folder() -> Path:
