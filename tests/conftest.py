@@ -15,6 +15,9 @@ import tritonic_nb
 from tritonic_nb.memory.system import KEY_PREFIX, SHM_DIR
 from tritonic_nb.transport import HttpTransport
 
+# The tests use ONNX Runtime as a reference; it need not tell anybody.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 TEST_URL = os.environ.get("TRITONIC_NB_TEST_URL")
 """An open server with this package's teaching models and the classifier, to use instead."""
 
