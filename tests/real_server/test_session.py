@@ -87,7 +87,7 @@ def test_models_lists_the_repository(open_session: Open) -> None:
 
 def test_unload_and_load(open_session: Open) -> None:
     """An unloaded model is not ready, and works again once it is loaded."""
-    session = open_session("simple_int8", load=False) if TEST_URL else open_session("simple_int8")
+    session = open_session("simple_int8")
     ones = np.ones((1, 16), np.int8)
     session.unload()
     assert session.model_info.state == "UNAVAILABLE"

@@ -67,8 +67,7 @@ def test_headers_cannot_smuggle_lines(headers: dict[str, str]) -> None:
 def test_no_proxy_for_this_machine(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy in the environment is not asked for loopback addresses."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    url = server if TEST_URL else f"http://{server.url}"
-    engine = CurlEngine(url)
+    engine = CurlEngine(base_url(server if TEST_URL else server.url))
     assert engine.send(READY, 5).status == 200
     engine.close()
 
@@ -82,7 +81,7 @@ def test_an_unencrypted_port_behind_https_is_told(server: Any) -> None:
 
 def test_connections_are_kept_and_shared_by_threads(server: Any) -> None:
     """Many threads can send at once; afterwards as many connections idle as were needed."""
-    engine = CurlEngine(server if TEST_URL else f"http://{server.url}")
+    engine = CurlEngine(base_url(server if TEST_URL else server.url))
     statuses: list[int] = []
 
     def send() -> None:
@@ -101,7 +100,7 @@ def test_connections_are_kept_and_shared_by_threads(server: Any) -> None:
 
 def test_a_forked_child_does_not_use_its_parents_connections(server: Any) -> None:
     """A child process sends over its own connection, and the parent's goes on working."""
-    engine = CurlEngine(server if TEST_URL else f"http://{server.url}")
+    engine = CurlEngine(base_url(server if TEST_URL else server.url))
     engine.send(READY, 5)
     child = os.fork()
     if child == 0:
