@@ -8,7 +8,8 @@ TESTS ?= tests notebooks
 
 lab: .venv/lab
 	$(BIN)/tritonic-nb prepare
-	$(BIN)/jupyter lab $(ARGS) notebooks/01-quickstart.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir=notebooks \
+		--LabApp.default_url=/lab/tree/01-quickstart.ipynb $(ARGS)
 
 test: .venv/test browser
 	$(BIN)/tritonic-nb prepare
