@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import threading
 import time
@@ -58,7 +60,10 @@ def open_session(server: Any) -> Iterator[Callable[..., tritonic_nb.Session]]:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After a passing test, threads, children, /dev/shm and the server are as they were."""
+    """After a passing test, all that could be left of it is as it was before.
+
+    Threads, child processes, descriptors of regions, /dev/shm, and what the server has registered.
+    """
     uses_server = "server" in request.fixturenames
     transport = request.getfixturevalue("transport") if uses_server else None
     before = _traces(transport)
@@ -67,9 +72,10 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     if failed is not None and failed.failed:
         return
     deadline = time.monotonic() + 3
-    while (after := _traces(transport)) != before and time.monotonic() < deadline:
+    while (left := _left(before, _traces(transport))) and time.monotonic() < deadline:
+        gc.collect()  # an error that was expected keeps the test's variables in its traceback
         time.sleep(0.05)
-    assert after == before
+    assert not left
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -79,12 +85,28 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     setattr(item, f"report_{call.when}", outcome.get_result())  # type: ignore[attr-defined]
 
 
-def _traces(transport: HttpTransport | None) -> dict[str, set[str]]:
+def _left(before: dict[str, set[Any]], after: dict[str, set[Any]]) -> dict[str, set[Any]]:
+    return {what: after[what] - before[what] for what in after if after[what] - before[what]}
+
+
+def _traces(transport: HttpTransport | None) -> dict[str, set[Any]]:
+    children = Path("/proc/self/task").glob("*/children")
     return {
-        "threads": {t.name for t in threading.enumerate() if t.is_alive()},
+        "threads": {(t.name, t.ident) for t in threading.enumerate() if t.is_alive()},
+        "children": {pid for file in children for pid in file.read_text().split()},
+        "descriptors": set(_open_regions()),
         "regions": {path.name for path in SHM_DIR.glob(f"{KEY_PREFIX}{os.getpid()}-*")},
         "registered": {r["name"] for r in transport.system_regions()} if transport else set(),
     }
+
+
+def _open_regions() -> Iterator[str]:
+    """Give the descriptors of this process that are open on a region, removed or not."""
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            target = str(entry.readlink())
+            if target.startswith(f"{SHM_DIR}/{KEY_PREFIX}"):
+                yield f"{entry.name}: {target}"
 
 
 @pytest.fixture

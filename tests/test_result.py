@@ -32,6 +32,7 @@ def test_it_is_a_mapping_of_arrays() -> None:
     assert made["b"].tolist() == [2]
     with pytest.raises(TensorNameError, match=r"no output 'c'.*\n.*a, b"):
         made["c"]
+    assert made.get("c") is None
 
 
 def test_results_compare_as_objects() -> None:

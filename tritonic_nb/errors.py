@@ -17,6 +17,7 @@
     │   ├── ModelNotFoundError      no such model (or version) in the repository
     │   ├── ModelNotReadyError      the model exists and is not loaded
     │   ├── ModelLoadError          the server tried to load it and failed
+    │   ├── ModelFailedError        the model's own code failed at an inference
     │   └── ModelFileError          a model file or folder that cannot be served
     ├── TensorError
     │   ├── TensorNameError         an input or output the model does not have
@@ -50,6 +51,7 @@ __all__ = [
     "ImageReadError",
     "ImageTooLargeError",
     "ModelError",
+    "ModelFailedError",
     "ModelFileError",
     "ModelLoadError",
     "ModelNotFoundError",
@@ -156,6 +158,10 @@ class ModelLoadError(ModelError):
     """The server could not load the model; the message carries its reason."""
 
 
+class ModelFailedError(ModelError):
+    """The model itself raised an error; the message carries it."""
+
+
 class ModelFileError(ModelError, ValueError):
     """A model file or folder cannot be read or is of a kind that cannot be served."""
 
@@ -164,7 +170,7 @@ class TensorError(TritonicError, ValueError):
     """A tensor does not fit the model."""
 
 
-class TensorNameError(TensorError, LookupError):
+class TensorNameError(TensorError, KeyError):
     """The model has no input or output of this name, or one was not given."""
 
 
@@ -189,11 +195,12 @@ class RegionTooSmallError(SharedMemoryError):
 
     Attributes
     ----------
-    needed_nbytes
-        The bytes that the server asked for, where it said so.
+    tensor, needed_nbytes
+        The output, and the bytes that the server asked for, where it said so.
     """
 
-    needed_nbytes: int | None = None
+    tensor: str = ""
+    needed_nbytes: int = 0
 
 
 class NoSpaceError(SharedMemoryError):

@@ -198,7 +198,7 @@ def _pictures(value: Any, spec: TensorSpec) -> list[Any] | None:
         return [value]
     if isinstance(value, str):
         return None if spec.datatype == "BYTES" else [value]
-    if isinstance(value, (list, tuple)) and value:
+    if isinstance(value, (list, tuple)) and value and not isinstance(value[0], (int, float)):
         single = [_pictures(each, spec) for each in value]
         flat = [each for pictures in single if pictures is not None for each in pictures]
         return flat if len(flat) == len(value) else None

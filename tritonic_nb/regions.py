@@ -36,29 +36,47 @@ class RegionSet:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._regions: dict[tuple[str, str], Region] = {}
+        # Of each tensor the region in use, and perhaps one that a view still uses.
+        self._regions: dict[tuple[str, str], list[Region]] = {}
         # Names whose region is gone here and may still be registered there: a
         # request that was given up used them, or the server was away.
         self._owed: list[str] = []
 
     def __iter__(self) -> Iterator[Region]:
-        return iter(self._regions.values())
-
-    def __len__(self) -> int:
-        return len(self._regions)
+        return iter([region for regions in list(self._regions.values()) for region in regions])
 
     def get(self, direction: str, tensor: str) -> Region | None:
-        """Return the region of a tensor, if it has one."""
-        return self._regions.get((direction, tensor))
+        """Return the region that a tensor uses now, if it has one."""
+        regions = self._regions.get((direction, tensor))
+        return regions[0] if regions else None
 
     def ensure(
-        self, direction: str, tensor: str, nbytes: int, kind: SharedMemoryType, device: int = 0
+        self,
+        direction: str,
+        tensor: str,
+        nbytes: int,
+        kind: SharedMemoryType,
+        device: int = 0,
+        *,
+        timeout_s: float,
     ) -> Region:
         """Return a registered region with at least `nbytes`, made or grown as needed.
 
-        A region that is too small, or that a view still uses, is replaced.
-        The new one is made and registered before the old one goes, so that a
-        failure leaves things as they were.
+        One that is too small is replaced: the new one is made and registered
+        before the old one goes, so that a failure leaves things as they were.
+        One that a view still uses is put by, and used again when the view is
+        gone: results without a copy alternate between two regions.
+
+        Parameters
+        ----------
+        direction, tensor
+            What the region is for.
+        nbytes
+            At least so many, at least 1.
+        kind, device
+            Where it lies.
+        timeout_s
+            The time limit for registering it, in seconds.
 
         Raises
         ------
@@ -67,36 +85,51 @@ class RegionSet:
         SharedMemoryError
             If the server does not take the region.
         """
-        old = self.get(direction, tensor)
-        if old is not None and old.slot_nbytes >= nbytes and not old.pinned():
-            return old
-        self.settle()
+        had = self._regions.get((direction, tensor), [])
+        fitting = [region for region in had if region.slot_nbytes >= nbytes]
+        free = [region for region in fitting if not region.pinned()]
+        if free:
+            self._use(free[0], had)
+            return free[0]
         slot_nbytes = -(-nbytes // _PAGE_NBYTES) * _PAGE_NBYTES
+
+        def make() -> Region:
+            made = create_region(kind, tensor, direction, slot_nbytes, device=device)
+            return self._registered(made, timeout_s)
+
         try:
-            region = self._make(direction, tensor, slot_nbytes, kind, device)
+            region = make()
         except NoSpaceError:
-            if old is None:
+            if not had:
                 raise
-            self.retire([old])
-            region = self._make(direction, tensor, slot_nbytes, kind, device)
-        else:
-            if old is not None:
-                self.retire([old])
-        self._regions[direction, tensor] = region
+            self.retire(had)
+            region = make()
+        self._use(region, fitting[:1])
+        self.retire([old for old in had if old not in fitting[:1]])
         return region
 
-    def register_again(self) -> None:
+    def _use(self, region: Region, others: list[Region]) -> None:
+        """Put a region first of its tensor's."""
+        rest = [other for other in others if other is not region and other.state != "closed"]
+        self._regions[region.direction, region.tensor] = [region, *rest]
+
+    def register_again(self, timeout_s: float) -> None:
         """Register every region anew, at a server that was restarted."""
         for region in self:
             self._transport.unregister_system(region.name)
-            self._register(region)
+            self._register(region, timeout_s)
 
-    def retire(self, regions: Iterable[Region]) -> None:
-        """Unregister and remove regions; what the server will not let go of yet is owed."""
+    def retire(self, regions: Iterable[Region]) -> bool:
+        """Unregister and remove regions; what the server will not let go of yet is owed.
+
+        Returns
+        -------
+        bool
+            Whether the server answered.
+        """
         for region in list(regions):
-            self._forget(region)
-            self._owed.append(region.name)
-        self.settle()
+            self._remove(region)
+        return self.settle()
 
     def abandon(self, regions: Iterable[Region]) -> None:
         """Remove regions of a request that was given up.
@@ -106,8 +139,7 @@ class RegionSet:
         """
         for region in list(regions):
             _log.info("region %s is given up with its request", region.name)
-            self._forget(region)
-            self._owed.append(region.name)
+            self._remove(region)
 
     def settle(self) -> bool:
         """Unregister what is owed, as far as the server lets it go. Never raises for it.
@@ -117,6 +149,8 @@ class RegionSet:
         bool
             Whether the server answered.
         """
+        if not self._owed:
+            return True
         still_owed = []
         answers = True
         for index, name in enumerate(self._owed):
@@ -137,38 +171,55 @@ class RegionSet:
 
     def close(self) -> None:
         """Unregister and remove everything; never stops half-way."""
-        self.retire(self)
+        answers = self.retire(self)
         give_up = time.monotonic() + _LAST_WAIT_S
-        while self._owed and time.monotonic() < give_up and self.settle():
+        while self._owed and answers and time.monotonic() < give_up:
             time.sleep(0.05)
-        if self._owed:
-            _log.info("still registered at %s: %s", self._transport.url, ", ".join(self._owed))
+            answers = self.settle()
+        if self._owed and answers:
+            _log.warning(
+                "the server at %s still works on a request that was given up, and keeps the memory "
+                "of these regions until somebody unregisters them: %s",
+                self._transport.url,
+                ", ".join(self._owed),
+            )
+        elif self._owed:
+            _log.info("%s is away, with %s", self._transport.url, ", ".join(self._owed))
 
-    def _make(
-        self, direction: str, tensor: str, slot_nbytes: int, kind: SharedMemoryType, device: int
-    ) -> Region:
-        region = create_region(kind, tensor, direction, slot_nbytes, device=device)
+    def _registered(self, region: Region, timeout_s: float) -> Region:
+        """Register a new region, or remove it again."""
         try:
-            self._register(region)
+            self._register(region, timeout_s)
         except BaseException as error:
-            region.close()
             if not answered(error):  # the server may have taken it
                 self._owed.append(region.name)
+            region.close()
             raise
         return region
 
-    def _register(self, region: Region) -> None:
+    def _register(self, region: Region, timeout_s: float) -> None:
         key = region.describe().key
-        self._transport.register_system(region.name, key, region.nbytes)
+        self._transport.register_system(region.name, key, region.nbytes, timeout_s)
         region.state = "registered"
         _log.debug(
-            "registered %s: %s %s, %d bytes", region.name, region.direction, region.tensor,
+            "registered %s: %s %s, %d bytes",
+            region.name,
+            region.direction,
+            region.tensor,
             region.nbytes,
-        )  # fmt: skip
+        )
 
-    def _forget(self, region: Region) -> None:
-        self._regions = {k: r for k, r in self._regions.items() if r is not region}
+    def _remove(self, region: Region) -> None:
+        # In this order, so that an interrupt between two steps loses nothing.
+        if region.name not in self._owed:
+            self._owed.append(region.name)
         region.close()
+        key = (region.direction, region.tensor)
+        rest = [other for other in self._regions.get(key, ()) if other is not region]
+        if rest:
+            self._regions[key] = rest
+        else:
+            self._regions.pop(key, None)
 
 
 def answered(error: BaseException) -> bool:

@@ -51,6 +51,8 @@ from tritonic_nb.transport import (
 
 __all__ = ["ModelStatus", "ServerAddress", "Session"]
 
+_LONGEST_TIMEOUT_S = 1e6  # eleven days
+
 _log = logging.getLogger("tritonic_nb.session")
 
 
@@ -167,6 +169,7 @@ class Session:
         url, own_headers = _address(server)
         options = SSLOptions() if ssl is True else ssl or None
         self._lock = threading.RLock()
+        self._pid = os.getpid()
         self._owner = server  # kept: a Server that nobody holds stops
         self._timeout_s = _checked_timeout(timeout)
         self._load = not isinstance(server, str) if load is None else load
@@ -178,7 +181,7 @@ class Session:
         # The largest size seen of each output whose size the model does not tell.
         self._learned: dict[str, int] = {}
         self._finalizer = weakref.finalize(
-            self, _close_forgotten, self._regions, self._transport, os.getpid()
+            self, _close_forgotten, self._regions, self._transport, self._pid
         )
         try:
             self._server = self._transport.server_metadata()
@@ -247,6 +250,8 @@ class Session:
         ModelNotFoundError, ModelNotReadyError, ModelLoadError
             If the model cannot be used.
         """
+        if not isinstance(model, str) or not model:
+            raise ArgumentError(f"{model!r} is no model's name", "give a name, see models()")
         with self._open():
             spec = self._describe(model, str(version), self._load if load is None else load)
             self._regions.retire(self._regions)
@@ -269,7 +274,7 @@ class Session:
             If the server does not.
         """
         with self._open():
-            name = model or self.model_info.name
+            name = self.model_info.name if model is None else model
             self._transport.load_model(name)
             if self._model is not None and self._model.name == name:
                 self.use(name, self._model.version)
@@ -283,7 +288,7 @@ class Session:
             By default the model in use.
         """
         with self._open():
-            name = model or self.model_info.name
+            name = self.model_info.name if model is None else model
             self._transport.unload_model(name)
             if self._model is not None and self._model.name == name:
                 self._regions.retire(self._regions)
@@ -301,8 +306,7 @@ class Session:
 
     def _make_ready(self, model: str, version: str, load: bool) -> None:
         try:
-            found = [m for m in self.models() if m.name == model]
-            names = sorted({m.name for m in self.models()}) if not found else []
+            listed = self.models()
         except RestrictedApiError as error:
             if load:
                 self._transport.load_model(model)
@@ -311,7 +315,9 @@ class Session:
                 f"model {model!r} is not ready, and the server does not tell whether it has it",
                 f"check the name; {error.remedy}",
             ) from error
+        found = [m for m in listed if m.name == model]
         if not found:
+            names = sorted({m.name for m in listed})
             close = difflib.get_close_matches(model, names, n=1)
             raise ModelNotFoundError(
                 f"the server's repository has no model {model!r}",
@@ -460,13 +466,16 @@ class Session:
             }
             had = {region.name for region in self._regions}
             try:
-                made = [self._place(direction, name, size) for name, size in sizes.items()]
+                made = [
+                    self._place(direction, name, size, self._timeout_s)
+                    for name, size in sizes.items()
+                ]
             except TritonicError:
                 self._regions.retire([r for r in self._regions if r.name not in had])
                 raise
             return tuple(region.describe() for region in made if region is not None)
 
-    def _place(self, direction: str, tensor: str, nbytes: int) -> Region | None:
+    def _place(self, direction: str, tensor: str, nbytes: int, timeout_s: float) -> Region | None:
         """Return a region with room for a tensor, or None where it goes over the wire."""
         kind = self._effective(self._kinds[direction])
         # Triton refuses a zero-byte tensor in shared memory and takes it over the wire.
@@ -480,6 +489,7 @@ class Session:
                 nbytes,
                 SharedMemoryType.SYSTEM if auto else kind,
                 self._device,
+                timeout_s=timeout_s,
             )
         except (SharedMemoryError, RestrictedApiError) as error:
             if not auto:
@@ -547,7 +557,8 @@ class Session:
             stay readable for as long as they are kept; the session uses
             another region meanwhile.
         timeout
-            The time limit in seconds, where it differs from the session's.
+            The time limit in seconds for all that the server is asked, where it
+            differs from the session's.
         request_id, sequence_id, sequence_start, sequence_end, priority, parameters
             As Triton's protocol has them. A `sequence_id` other than 0 makes
             the request part of a sequence.
@@ -579,15 +590,15 @@ class Session:
         model with sequences, whose unsized outputs stay on the wire).
         """
         with self._open():
-            watch = _Stopwatch()
+            watch = _Stopwatch(self._timeout_s if timeout is None else _checked_timeout(timeout))
             prepared = prepare(self.model_info, inputs, named, transform)
             wanted = self._wanted(outputs)
             watch.lap("prepare")
             request = InferRequest(
                 model=self.model_info.name,
                 version=self.model_info.version,
-                inputs=[self._input(name, array) for name, array in prepared.tensors.items()],
-                outputs=[self._requested(spec, prepared.batch) for spec in wanted],
+                inputs=[self._input(n, array, watch) for n, array in prepared.tensors.items()],
+                outputs=[self._requested(spec, prepared.batch, watch) for spec in wanted],
                 request_id=request_id,
                 sequence_id=sequence_id,
                 sequence_start=sequence_start,
@@ -596,11 +607,11 @@ class Session:
                 parameters=parameters or {},
             )
             watch.lap("copy_in")
-            limit = self._timeout_s if timeout is None else _checked_timeout(timeout)
-            request, reply = self._exchange(request, limit)
+            request, reply = self._exchange(request, watch)
             watch.lap("request")
             arrays = self._collect(request, reply, copy=copy)
             watch.lap("copy_out")
+            self._regions.settle()  # the server answers: a good time for what it is owed
             return InferenceResult(
                 model=reply.model or request.model,
                 version=reply.version,
@@ -620,37 +631,43 @@ class Session:
         specs = self.model_info.outputs
         return list(specs.values()) if names is None else [self.model_info.output(n) for n in names]
 
-    def _input(self, name: str, array: npt.NDArray[Any]) -> InputTensor:
+    def _input(self, name: str, array: npt.NDArray[Any], watch: _Stopwatch) -> InputTensor:
         spec = self.model_info.input(name)
-        region = self._place("input", name, codec.encoded_nbytes(array))
+        region = self._place("input", name, codec.encoded_nbytes(array), watch.left_s())
         if region is None:
             return InputTensor(name, spec.datatype, array.shape, array=array)
         nbytes = region.write(array)
         return InputTensor(name, spec.datatype, array.shape, region=_slice(region, nbytes))
 
-    def _requested(self, spec: TensorSpec, batch: int) -> RequestedOutput:
+    def _requested(self, spec: TensorSpec, batch: int, watch: _Stopwatch) -> RequestedOutput:
         shape = spec.concrete_shape(batch=batch)
         nbytes = spec.nbytes_of(shape) if shape is not None else None
         if nbytes is None and not self.model_info.stateful:
             had = self._regions.get("output", spec.name)
             nbytes = max(self._learned.get(spec.name, 0), had.slot_nbytes if had else 0)
-        region = self._place("output", spec.name, nbytes or 0)
+        region = self._place("output", spec.name, nbytes or 0, watch.left_s())
         if region is None:
             return RequestedOutput(spec.name)
         return RequestedOutput(spec.name, _slice(region, nbytes or 0))
 
-    def _exchange(self, request: InferRequest, timeout_s: float) -> tuple[InferRequest, InferReply]:
-        """Send a request, once more where the regions had to be mended first."""
-        try:
-            return request, self._send(request, timeout_s)
-        except RegionLostError:
-            _log.info("the server lost the session's regions; registering them again")
-            self._regions.register_again()
-        except RegionTooSmallError as error:
-            if error.needed_nbytes is None or self.model_info.stateful:
-                raise
-            request = self._grown(request, error)
-        return request, self._send(request, timeout_s)
+    def _exchange(
+        self, request: InferRequest, watch: _Stopwatch
+    ) -> tuple[InferRequest, InferReply]:
+        """Send a request, again where the regions had to be mended first."""
+        registered_again = False
+        while True:  # each turn mends something, or raises
+            try:
+                return request, self._send(request, watch.left_s())
+            except RegionLostError:
+                if registered_again:
+                    raise
+                _log.info("the server lost the session's regions; registering them again")
+                self._regions.register_again(watch.left_s())
+                registered_again = True
+            except RegionTooSmallError as error:
+                if self.model_info.stateful:
+                    raise
+                request = self._grown(request, error, watch)
 
     def _send(self, request: InferRequest, timeout_s: float) -> InferReply:
         try:
@@ -662,30 +679,22 @@ class Session:
                 self._regions.abandon([r for r in self._regions if r.name in names])
             raise
 
-    def _grown(self, request: InferRequest, error: RegionTooSmallError) -> InferRequest:
-        """Return the request with larger regions for the outputs whose size is learned."""
-        needed = error.needed_nbytes or 0
-        outputs = []
-        grew = False
-        for output in request.outputs:
-            region = output.region
-            if region is not None and region.nbytes < needed and self._names(error, output):
-                # Twice as much as now, so that outputs that grow little by little
-                # do not cost a second inference each time.
-                size = max(needed, 2 * region.nbytes)
-                self._learned[output.name] = size
-                placed = self._place("output", output.name, size)
-                output = RequestedOutput(  # noqa: PLW2901
-                    output.name, _slice(placed, size) if placed else None
-                )
-                grew = True
-            outputs.append(output)
-        if not grew:
+    def _grown(
+        self, request: InferRequest, error: RegionTooSmallError, watch: _Stopwatch
+    ) -> InferRequest:
+        """Return the request with a larger region for the output that did not fit."""
+        by_name = {output.name: output.region for output in request.outputs}
+        region = by_name.get(error.tensor)
+        if region is None or region.nbytes >= error.needed_nbytes:
             raise error
+        # Twice as much as now, so that outputs that grow little by little do not
+        # cost a second inference each time.
+        size = max(error.needed_nbytes, 2 * region.nbytes)
+        self._learned[error.tensor] = size
+        placed = self._place("output", error.tensor, size, watch.left_s())
+        by_name[error.tensor] = _slice(placed, size) if placed else None
+        outputs = [RequestedOutput(name, part) for name, part in by_name.items()]
         return replace(request, outputs=outputs)
-
-    def _names(self, error: RegionTooSmallError, output: RequestedOutput) -> bool:
-        return f"'{output.name}'" in error.message
 
     def _collect(
         self, request: InferRequest, reply: InferReply, *, copy: bool
@@ -698,9 +707,11 @@ class Session:
                 continue
             output = reply.outputs[name]
             array = output.array
-            region = self._regions.get("output", name) if requested.region is not None else None
-            if array is None and region is not None:
-                array = region.read(output.datatype, output.shape, copy=copy)
+            region = self._regions.get("output", name)
+            if array is None and requested.region is not None and region is not None:
+                array = region.read(
+                    output.datatype, output.shape, nbytes=requested.region.nbytes, copy=copy
+                )
             if array is None:
                 raise SharedMemoryError(
                     f"output {name!r} of model {request.model!r} came neither over the wire nor "
@@ -719,10 +730,16 @@ class Session:
         return not self._finalizer.alive
 
     def close(self) -> None:
-        """Unregister and remove everything the session holds; safe to repeat."""
+        """Unregister and remove everything the session holds; safe to repeat.
+
+        In a forked child it does nothing: all of it is still the parent's.
+        """
+        if self._pid != os.getpid():
+            return
         with self._lock:
-            if self._finalizer.detach() is not None:
+            if not self.closed:
                 _close(self._regions, self._transport)
+                self._finalizer.detach()  # last: interrupted, it can be closed again
 
     def __enter__(self) -> Session:
         return self
@@ -738,6 +755,12 @@ class Session:
     @contextmanager
     def _open(self) -> Iterator[None]:
         """Hold the lock of a session that is open."""
+        if self._pid != os.getpid():  # before the lock, which nobody would ever let go here
+            raise SessionClosedError(
+                f"this session with {self._transport.url} belongs to the process that this one was "
+                "forked from: both would write to the same memory",
+                "open a new Session in this process",
+            )
         with self._lock:
             if self.closed:
                 raise SessionClosedError(
@@ -782,16 +805,20 @@ class Session:
 
 
 class _Stopwatch:
-    """Laps in milliseconds."""
+    """Laps in milliseconds, and the time that is left."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_s: float) -> None:
         self._started = self._last = time.perf_counter()
+        self._limit_s = limit_s
         self._laps: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
         self._laps[f"{name}_ms"] = (now - self._last) * 1e3
         self._last = now
+
+    def left_s(self) -> float:
+        return max(0.001, self._limit_s - (time.perf_counter() - self._started))
 
     def timings(self) -> Timings:
         return Timings(**self._laps, total_ms=(self._last - self._started) * 1e3)
@@ -810,9 +837,16 @@ def _address(server: str | ServerAddress) -> tuple[str, dict[str, str]]:
 
 
 def _checked_timeout(timeout: float) -> float:
-    if not timeout > 0:
-        raise ArgumentError(f"timeout {timeout!r} is not above 0", "give seconds, such as 60")
-    return float(timeout)
+    try:
+        seconds = float(timeout)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if not 0 < seconds <= _LONGEST_TIMEOUT_S or isinstance(timeout, str):
+        raise ArgumentError(
+            f"timeout {timeout!r} is no number of seconds above 0 and up to {_LONGEST_TIMEOUT_S:g}",
+            "give seconds, such as 60",
+        )
+    return seconds
 
 
 def _known_nbytes(
@@ -826,6 +860,10 @@ def _known_nbytes(
         If the model and the arguments together do not tell.
     """
     if nbytes is not None:
+        if not isinstance(nbytes, int) or nbytes < 0:
+            raise TensorShapeError(
+                f"{spec.name!r} cannot have {nbytes!r} bytes", "give a whole number, 0 or more"
+            )
         return nbytes
     concrete = spec.concrete_shape(batch=batch, shape=shape)
     known = spec.nbytes_of(concrete) if concrete is not None else None
@@ -888,7 +926,7 @@ def _log_to_stream() -> None:
     """Show the package's log, once, however many sessions are verbose."""
     logger = logging.getLogger("tritonic_nb")
     logger.setLevel(logging.DEBUG)
-    if not logger.handlers:
+    if not logger.hasHandlers():
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
         logger.addHandler(handler)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import subprocess
@@ -51,29 +50,31 @@ def test_slots_do_not_overlap(region: SystemRegion) -> None:
     for slot, array in enumerate(arrays):
         region.write(array, slot=slot)
     for slot, array in enumerate(arrays):
-        assert np.array_equal(region.read("FP32", (25,), slot=slot), array)
+        assert np.array_equal(region.read("FP32", (25,), nbytes=100, slot=slot), array)
     with pytest.raises(IndexError, match="slot 3"):
         region.offset(3)
 
 
 def test_a_tensor_larger_than_the_slot_is_refused(region: SystemRegion) -> None:
     """Nothing is written beyond a slot, though the region goes on there."""
-    before = region.read("UINT8", (100,), slot=1)
+    before = region.read("UINT8", (100,), nbytes=100, slot=1)
     with pytest.raises(RegionTooSmallError, match=r"'x/y z' needs 104 bytes.* has 100"):
         region.write(np.ones(26, np.float32), slot=0)
-    assert np.array_equal(region.read("UINT8", (100,), slot=1), before)
+    assert np.array_equal(region.read("UINT8", (100,), nbytes=100, slot=1), before)
 
 
 def test_the_owner_holds_a_lock_while_it_lives(region: SystemRegion) -> None:
     """Another process cannot take the lock of a live owner's region, and can once it is gone."""
     attempt = (
         "import fcntl, sys; f = open(sys.argv[1], 'r+b')\n"
-        "try: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
         "except OSError: sys.exit(7)"
     )
     command = [sys.executable, "-c", attempt, str(region.path)]
     assert subprocess.run(command, check=False).returncode == 7
-    fcntl.lockf(region.fd, fcntl.LOCK_UN)
+    region.path.read_bytes()  # as somebody would who wants to see what is in there
+    assert subprocess.run(command, check=False).returncode == 7
+    region._file.let_go()
     assert subprocess.run(command, check=False).returncode == 0
 
 
@@ -91,7 +92,7 @@ def test_close_removes_the_file_and_the_descriptor_and_can_be_repeated(
 def test_a_view_outlives_its_region(region: SystemRegion) -> None:
     """A view stays readable after close(), and pins the region until it is gone."""
     region.write(np.arange(25, dtype=np.float32))
-    view = region.read("FP32", (25,), copy=False)
+    view = region.read("FP32", (25,), nbytes=100, copy=False)
     part = view[3:].reshape(2, 11)
     del view
     assert region.pinned()
@@ -99,11 +100,13 @@ def test_a_view_outlives_its_region(region: SystemRegion) -> None:
     assert part[1, 0] == 14
     with pytest.raises(ValueError, match="read-only"):
         part[0, 0] = 1
+    with pytest.raises(ValueError, match="cannot set WRITEABLE"):
+        part.flags.writeable = True
 
 
 def test_a_region_is_free_again_when_its_view_goes(region: SystemRegion) -> None:
     """Nothing but the view itself pins a region."""
-    view = region.read("FP32", (25,), copy=False)
+    view = region.read("FP32", (25,), nbytes=100, copy=False)
     assert region.pinned()
     del view
     assert not region.pinned()

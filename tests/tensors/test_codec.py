@@ -81,7 +81,7 @@ def test_a_view_is_read_only() -> None:
 @pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
 def test_too_few_bytes_are_an_error_with_the_numbers(datatype: str) -> None:
     """A reply that is shorter than its shape is told, and never read beyond its end."""
-    with pytest.raises(TensorShapeError, match=r"'x'.*(12 bytes.*8 bytes|element 0 of 3)"):
+    with pytest.raises(TensorShapeError, match=r"'x'.*(12 bytes.*8 bytes|3 elements.*8 bytes)"):
         codec.decode(b"\xff" * 8, datatype, (3,), name="x")
 
 
@@ -94,6 +94,12 @@ def test_too_few_bytes_are_an_error_with_the_numbers(datatype: str) -> None:
         ("INT32", [float("nan")]),
         ("INT64", [2**70]),
         ("FP32", ["a"]),
+        ("FP32", ["1.5"]),
+        ("FP32", [1e300]),
+        ("FP32", [None]),
+        ("FP32", [1 + 5j]),
+        ("FP32", np.datetime64("2020-01-01")),
+        ("BYTES", ["\ud800"]),
         ("FP32", [[1], [2, 3]]),
         ("BYTES", [1]),
     ],
@@ -102,6 +108,29 @@ def test_numbers_that_do_not_fit_are_not_converted(datatype: str, value: list) -
     """A list whose numbers the datatype cannot hold is an error, not a wrapped number."""
     with pytest.raises(TensorDatatypeError, match="x|BYTES"):
         codec.encoded_nbytes(codec.as_tensor(value, spec(datatype, -1)))
+
+
+def test_a_mask_is_not_ignored() -> None:
+    """A masked array is refused: what is under the mask would be sent."""
+    masked = np.ma.masked_array(np.zeros(2, np.float32), [True, False])
+    with pytest.raises(TensorDatatypeError, match="masked"):
+        codec.as_tensor(masked, spec("FP32", 2))
+
+
+def test_what_is_an_array_in_disguise_is_treated_as_one() -> None:
+    """A memoryview or an object with __array__ keeps its datatype, and is not converted."""
+    floats = memoryview(np.zeros(2))
+    with pytest.raises(TensorDatatypeError, match="FP64"):
+        codec.as_tensor(floats, spec("FP32", 2))
+    assert codec.as_tensor(floats, spec("FP64", 2)).shape == (2,)
+
+
+@pytest.mark.parametrize("shape", [(-1, -1), (2**40,)])
+@pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
+def test_impossible_shapes_are_refused(datatype: str, shape: tuple[int, ...]) -> None:
+    """A negative or gigantic shape from a server allocates nothing."""
+    with pytest.raises(TensorShapeError, match="fault of the server"):
+        codec.decode(b"1234", datatype, shape, name="x")
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,24 @@ SAID = [
         errors.TensorShapeError,
         "model_info",
     ),
+    (
+        "Failed to process the request(s) for model 'm_0_0', message: RuntimeError: the camera is "
+        "not ready",
+        errors.ModelFailedError,
+        "mend the model",
+    ),
+    (
+        "Failed to process the request(s) for model 'm_0_0', message: RuntimeError: Unable to find "
+        "shared memory region",
+        errors.ModelFailedError,
+        "mend the model",
+    ),
+    (
+        "Failed to process the request(s) for model 'm_0_0', message: Failed to increase the "
+        "shared memory pool size for key 'x' to 4 bytes",
+        errors.NoSpaceError,
+        "three times",
+    ),
     ("something new", errors.ServerRefusedError, "log"),
     ("", errors.ServerRefusedError, "log"),
 ]
@@ -82,4 +100,4 @@ def test_the_bytes_that_an_output_needs_are_read_from_the_text() -> None:
     )
     error = error_from_server(said, "inference")
     assert isinstance(error, errors.RegionTooSmallError)
-    assert error.needed_nbytes == 24
+    assert (error.tensor, error.needed_nbytes) == ("OUTPUT0", 24)

@@ -160,7 +160,7 @@ class Region(ABC):
 
     @abstractmethod
     def read(
-        self, datatype: str, shape: Sequence[int], *, slot: int = 0, copy: bool = True
+        self, datatype: str, shape: Sequence[int], *, nbytes: int, slot: int = 0, copy: bool = True
     ) -> npt.NDArray[Any]:
         """Read an array from a slot; ``copy=False`` gives a view that pins the region."""
 

@@ -42,11 +42,15 @@ class SystemRegion(Region):
     """A region in ``/dev/shm``, mapped into this process.
 
     The file is made with ``O_CREAT | O_EXCL`` and mode 0600 under an
-    unguessable name, its pages are reserved before it is mapped (so that a
-    full ``/dev/shm`` is an error and not a Bus error), and a POSIX record
-    lock on it is held for as long as this process lives and owns it: whoever
-    can take the lock has found an orphan. Record locks are not inherited by
-    forked children, so a child cannot keep a dead owner's region alive.
+    unguessable name, and its pages are reserved before it is mapped (so that a
+    full ``/dev/shm`` is an error and not a Bus error).
+
+    A lock on the file is held for as long as this process lives and owns it:
+    whoever can take the lock (``flock``) has found an orphan. It is held
+    through a descriptor of its own, which forked children close, so that none
+    of them keeps a dead owner's region alive; and not a POSIX record lock,
+    which would be lost as soon as anything in this process opened the file,
+    looked at it and closed it.
 
     Parameters
     ----------
@@ -60,7 +64,7 @@ class SystemRegion(Region):
     Raises
     ------
     NoSpaceError
-        If ``/dev/shm`` has too little free space.
+        If ``/dev/shm`` has too little free space, or the machine too little memory.
     SharedMemoryError
         If the file cannot be made.
     """
@@ -71,15 +75,21 @@ class SystemRegion(Region):
         name = _new_name(tensor)
         super().__init__(name, tensor, direction, slot_nbytes, slots)
         self.path = SHM_DIR / name
-        what = f"{direction} {tensor!r}"
-        with contextlib.ExitStack() as undo:
-            self.fd = _create(self.path, what)
-            undo.callback(_remove, self.path, self.fd)
-            self._map = _reserve(self.fd, self.nbytes, what)
-            undo.pop_all()
-        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self._views: list[weakref.ref[npt.NDArray[Any]]] = []
-        self._finalizer = weakref.finalize(self, _remove_if_owner, self.path, self.fd, os.getpid())
+        self._file = _File(self.path)
+        # In place before the file is: from then on it is removed whatever happens.
+        self._finalizer = weakref.finalize(self, self._file.remove)
+        try:
+            self._map = self._file.make(self.nbytes, f"{direction} {tensor!r}")
+        except BaseException:
+            self._finalizer()
+            raise
+        self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+
+    @property
+    def fd(self) -> int:
+        """The open file descriptor; -1 once the region is closed."""
+        return self._file.fd
 
     @property
     def key(self) -> str:
@@ -99,7 +109,7 @@ class SystemRegion(Region):
             return codec.write(array, target)
 
     def read(
-        self, datatype: str, shape: Sequence[int], *, slot: int = 0, copy: bool = True
+        self, datatype: str, shape: Sequence[int], *, nbytes: int, slot: int = 0, copy: bool = True
     ) -> npt.NDArray[Any]:
         """Return the tensor in a slot.
 
@@ -107,6 +117,8 @@ class SystemRegion(Region):
         ----------
         datatype, shape
             As the server's reply gives them.
+        nbytes
+            The bytes of the slot that the server was given: nothing beyond is read.
         slot
             The slot.
         copy
@@ -114,7 +126,9 @@ class SystemRegion(Region):
             stays mapped for as long as the view lives, whatever becomes of
             the region.
         """
-        array = codec.decode(self._slot(slot), datatype, shape, name=self.tensor, copy=copy)
+        array = codec.decode(
+            self._slot(slot)[:nbytes], datatype, shape, name=self.tensor, copy=copy
+        )
         if not array.flags.writeable:  # a view, that is: BYTES are copied whatever was asked for
             # Every array that NumPy derives from a view refers to the one that holds the memory.
             holder = array.base if isinstance(array.base, np.ndarray) else array
@@ -147,10 +161,10 @@ class SystemRegion(Region):
         """Unlink and unmap the region; a view that is still in use keeps its memory."""
         if self.state == "closed":
             return
-        self.state = "closed"
         self._finalizer()
         with contextlib.suppress(BufferError):  # a view still uses it; the last one to go unmaps
             self._map.close()
+        self.state = "closed"
         del self._map
 
     def _slot(self, slot: int) -> memoryview:
@@ -163,33 +177,67 @@ def _new_name(tensor: str) -> str:
     return f"{KEY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}-{readable}"
 
 
-def _create(path: Path, what: str) -> int:
-    try:
-        return os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise SharedMemoryError(
-            f"{what}: the region {path} cannot be made: {error.strerror}",
-            f"check that {path.parent} exists and is writable, or use shared_memory='none'",
-        ) from error
+class _File:
+    """The file of a region, and the lock that proves its owner alive."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fd = self._lock_fd = -1
+        self._owner = os.getpid()
+        _files.add(self)
+
+    def make(self, nbytes: int, what: str) -> mmap.mmap:
+        """Create, lock, reserve and map the file."""
+        # Asked first: reserving takes page after page, and could use up the machine's
+        # memory, and get somebody killed, before it finds that the last one does not fit.
+        if nbytes > min(_free_and_total()[0], _available_memory()):
+            raise _no_space(nbytes, what)
+        flags = os.O_RDWR | os.O_CLOEXEC
+        try:
+            self.fd = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+            self._lock_fd = os.open(self.path, flags)
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.posix_fallocate(self.fd, 0, nbytes)
+            return mmap.mmap(self.fd, nbytes)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EFBIG):
+                raise _no_space(nbytes, what) from error
+            raise SharedMemoryError(
+                f"{what}: a region of {human_bytes(nbytes)} cannot be made in {SHM_DIR}: "
+                f"{error.strerror}",
+                f"check that {SHM_DIR} exists and is writable and that not too many files are "
+                "open, or use shared_memory='none'",
+            ) from error
+
+    def remove(self) -> None:
+        """Unlink the file and close its descriptors; a forked child leaves it to its parent."""
+        if os.getpid() != self._owner:
+            return
+        with contextlib.suppress(FileNotFoundError):
+            self.path.unlink()
+        self.let_go()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        _log.debug("removed %s", self.path)
+
+    def let_go(self) -> None:
+        """Close the descriptor that holds the lock."""
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
 
 
-def _reserve(fd: int, nbytes: int, what: str) -> mmap.mmap:
-    """Lock a new file, reserve its pages and map it."""
-    # Asked first: reserving takes page after page, and could use up the machine's
-    # memory, and get somebody killed, before it finds that the last one does not fit.
-    if nbytes > min(_free_and_total()[0], _available_memory()):
-        raise _no_space(nbytes, what)
-    try:
-        fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.posix_fallocate(fd, 0, nbytes)
-        return mmap.mmap(fd, nbytes)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EFBIG):
-            raise _no_space(nbytes, what) from error
-        raise SharedMemoryError(
-            f"{what}: {human_bytes(nbytes)} of {SHM_DIR} cannot be reserved: {error.strerror}",
-            "use shared_memory='none'",
-        ) from error
+_files: weakref.WeakSet[_File] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    """Keep a child from holding the locks of its parent's regions."""
+    for file in list(_files):
+        file.let_go()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def _free_and_total() -> tuple[int, int]:
@@ -216,16 +264,3 @@ def _no_space(nbytes: int, what: str) -> NoSpaceError:
         "Kubernetes emptyDir with medium: Memory, mount -o remount,size=2g /dev/shm), "
         "or use shared_memory='none'",
     )
-
-
-def _remove(path: Path, fd: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-    os.close(fd)
-    _log.debug("removed %s", path)
-
-
-def _remove_if_owner(path: Path, fd: int, owner_pid: int) -> None:
-    # A forked child inherits this object; the region is still its parent's.
-    if os.getpid() == owner_pid:
-        _remove(path, fd)

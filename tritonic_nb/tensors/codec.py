@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tritonic_nb.errors import TensorDatatypeError, TensorShapeError
-from tritonic_nb.tensors.dtypes import datatype_of, numpy_dtype
+from tritonic_nb.tensors.dtypes import TEXT_KINDS, datatype_of, numpy_dtype
 from tritonic_nb.tensors.spec import TensorSpec
 
-__all__ = ["Buffer", "as_tensor", "decode", "encoded_nbytes", "write"]
+__all__ = ["Buffer", "as_tensor", "decode", "element_bytes", "encoded_nbytes", "write"]
 
 Buffer = memoryview | bytes | bytearray
 _LENGTH = struct.Struct("<I")
@@ -46,7 +46,12 @@ def as_tensor(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
     TensorShapeError
         If the rank or a fixed dimension differs.
     """
-    array = value if isinstance(value, np.ndarray) else _from_python(value, spec)
+    if isinstance(value, np.ma.MaskedArray):
+        raise TensorDatatypeError(
+            f"{spec.name!r} was given a masked array, and a tensor has no mask",
+            "decide what stands in the masked places: array.filled(VALUE)",
+        )
+    array = _as_array(value) if _is_array(value) else _from_python(value, spec)
     have = datatype_of(array.dtype)
     if have != spec.datatype:
         want = numpy_dtype(spec.datatype)
@@ -67,8 +72,8 @@ def encoded_nbytes(array: npt.NDArray[Any]) -> int:
     TensorDatatypeError
         If a ``BYTES`` element is neither bytes nor text.
     """
-    if array.dtype.kind in "OSU":
-        return sum(_LENGTH.size + len(_element(e)) for e in array.flat)
+    if array.dtype.kind in TEXT_KINDS:
+        return sum(_LENGTH.size + len(element_bytes(e)) for e in array.flat)
     return int(array.nbytes)
 
 
@@ -90,7 +95,7 @@ def write(array: npt.NDArray[Any], target: memoryview) -> int:
     TensorDatatypeError
         If a ``BYTES`` element is neither bytes nor text.
     """
-    if array.dtype.kind in "OSU":
+    if array.dtype.kind in TEXT_KINDS:
         return _write_bytes(array, target)
     if array.size:
         native = array.dtype.newbyteorder("=")
@@ -121,6 +126,11 @@ def decode(
         If `data` holds fewer bytes than the shape needs.
     """
     count = math.prod(shape)
+    if any(dimension < 0 for dimension in shape):
+        raise TensorShapeError(
+            f"output {name!r} came with the shape {list(shape)}, which no array has",
+            "this is a fault of the server; its log may tell more",
+        )
     if datatype == "BYTES":
         elements: npt.NDArray[Any] = _read_bytes(data, count, name).reshape(tuple(shape))
         return elements
@@ -131,11 +141,9 @@ def decode(
             f"and only {len(data)} bytes came",
             "this is a fault of the server or of another writer to the region; infer again",
         )
-    view: npt.NDArray[Any] = np.frombuffer(data, dtype, count).reshape(shape)
-    if copy:
-        return np.array(view)
-    view.flags.writeable = False
-    return view
+    # Read-only for good: NumPy lets nobody make an array of such a buffer writable again.
+    view: npt.NDArray[Any] = np.frombuffer(memoryview(data).toreadonly(), dtype, count)
+    return np.array(view.reshape(shape)) if copy else view.reshape(shape)
 
 
 def _numpy_name(dtype: np.dtype[Any]) -> str:
@@ -144,21 +152,33 @@ def _numpy_name(dtype: np.dtype[Any]) -> str:
     )
 
 
+def _is_array(value: object) -> bool:
+    return isinstance(value, (np.ndarray, memoryview)) or hasattr(value, "__array__")
+
+
+def _as_array(value: Any) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = np.asarray(value)
+    return array
+
+
 def _from_python(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
+    """Turn numbers and lists into the model's datatype, if every number fits it."""
+    if spec.datatype == "BYTES":
+        return np.array(value, dtype=np.object_)
     want = numpy_dtype(spec.datatype)
     try:
-        if spec.datatype == "BYTES":
-            return np.array(value, dtype=np.object_)
-        exact: npt.NDArray[Any] = np.asarray(value)
+        exact = _as_array(value)
+        if exact.dtype.kind not in "biuf":
+            raise TypeError(f"NumPy makes {exact.dtype} of it")
         with np.errstate(all="ignore"):  # what does not fit is told below, once
             converted = exact.astype(want)
     except (ValueError, TypeError, OverflowError) as error:
         raise TensorDatatypeError(
             f"{spec.name!r} takes {spec.datatype} and {type(value).__name__} "
             f"does not convert: {error}",
-            "give a NumPy array",
+            "give numbers, or a NumPy array",
         ) from error
-    if want.kind in "iub" and not np.array_equal(converted, exact):
+    if not _same_numbers(exact, converted):
         raise TensorDatatypeError(
             f"{spec.name!r} takes {spec.datatype} and the numbers given ({exact.dtype}) do not fit",
             f"round or scale them, or convert on purpose: "
@@ -167,13 +187,31 @@ def _from_python(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
     return converted
 
 
-def _element(value: object) -> bytes:
+def _same_numbers(exact: npt.NDArray[Any], converted: npt.NDArray[Any]) -> bool:
+    """Whether whole numbers stayed what they were, and finite ones finite."""
+    if converted.dtype.kind in "iub":
+        return np.array_equal(converted, exact)
+    return np.array_equal(np.isfinite(exact), np.isfinite(converted))
+
+
+def element_bytes(value: object) -> bytes:
+    """Return a ``BYTES`` element as bytes; text is encoded as UTF-8.
+
+    Raises
+    ------
+    TensorDatatypeError
+        If it is neither bytes nor text, or text that UTF-8 cannot encode.
+    """
     if isinstance(value, bytes):
-        return value
-    if isinstance(value, str):
-        return value.encode()
+        return bytes(value)  # np.bytes_ is a kind of bytes, and others look at the exact type
+    try:
+        if isinstance(value, str):
+            return value.encode()
+        reason = f"is {type(value).__name__}"
+    except UnicodeEncodeError as error:
+        reason = str(error)
     raise TensorDatatypeError(
-        f"a BYTES element must be bytes or text, not {type(value).__name__} ({value!r:.60})",
+        f"a BYTES element must be bytes or text: {value!r:.60} {reason}",
         "convert each element, e.g. str(x).encode()",
     )
 
@@ -181,7 +219,7 @@ def _element(value: object) -> bytes:
 def _write_bytes(array: npt.NDArray[Any], target: memoryview) -> int:
     at = 0
     for value in array.flat:
-        element = _element(value)
+        element = element_bytes(value)
         _LENGTH.pack_into(target, at, len(element))
         at += _LENGTH.size
         target[at : at + len(element)] = element
@@ -190,6 +228,11 @@ def _write_bytes(array: npt.NDArray[Any], target: memoryview) -> int:
 
 
 def _read_bytes(data: Buffer, count: int, name: str) -> npt.NDArray[Any]:
+    if count * _LENGTH.size > len(data):
+        raise TensorShapeError(
+            f"output {name!r} has {count} elements by its shape, and only {len(data)} bytes came",
+            "this is a fault of the server or of another writer to the region; infer again",
+        )
     elements: npt.NDArray[Any] = np.empty(count, dtype=np.object_)
     at = 0
     for index in range(count):

@@ -15,7 +15,7 @@ import numpy as np
 
 from tritonic_nb.errors import TensorDatatypeError
 
-__all__ = ["DATATYPES", "datatype_of", "item_nbytes", "numpy_dtype"]
+__all__ = ["DATATYPES", "TEXT_KINDS", "datatype_of", "item_nbytes", "numpy_dtype"]
 
 _NUMPY: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
@@ -33,6 +33,8 @@ _NUMPY: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype(np.float64),
     "BYTES": np.dtype(np.object_),
 }
+TEXT_KINDS = "OSUT"
+"""The kinds of NumPy dtypes whose elements are text or bytes (T is NumPy 2's StringDType)."""
 _TRITON = {dtype: name for name, dtype in _NUMPY.items()}
 
 DATATYPES = tuple(_NUMPY)
@@ -66,7 +68,7 @@ def datatype_of(dtype: np.dtype[Any]) -> str | None:
     Text and byte-string arrays are ``BYTES``; a foreign byte order is not a
     datatype of its own and counts as the native one.
     """
-    if dtype.kind in "SU":
+    if dtype.kind in TEXT_KINDS:
         return "BYTES"
     return _TRITON.get(dtype.newbyteorder("="))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tritonic_nb.errors import TensorNameError, TensorShapeError
+from tritonic_nb.errors import ServerRefusedError, TensorNameError, TensorShapeError
 from tritonic_nb.tensors.dtypes import item_nbytes
 
 __all__ = ["ModelSpec", "TensorSpec"]
@@ -68,7 +69,12 @@ class TensorSpec:
             If `shape` does not fit the model's.
         """
         if shape is not None:
-            concrete = tuple(int(d) for d in shape)
+            try:
+                concrete = tuple(operator.index(d) for d in shape)
+            except TypeError as error:
+                raise TensorShapeError(
+                    f"{self.name!r} cannot have the shape {shape!r}", "give whole numbers"
+                ) from error
             self.check_shape(concrete)
             return concrete
         dims = (batch, *self.shape[1:]) if self.batched else self.shape
@@ -171,7 +177,28 @@ class ModelSpec:
             The version that was asked for.
         state
             The model's state in the repository's index.
+
+        Raises
+        ------
+        ServerRefusedError
+            If the replies are not of the form that Triton's protocol gives them.
         """
+        try:
+            return cls._read(metadata, config, version, state)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ServerRefusedError(
+                f"the server describes the model in a form that cannot be read: {error!r}",
+                "check that it is a Triton server, and any proxy between",
+            ) from error
+
+    @classmethod
+    def _read(
+        cls,
+        metadata: Mapping[str, Any],
+        config: Mapping[str, Any] | None,
+        version: str,
+        state: str,
+    ) -> ModelSpec:
         config_of = config or {}
         batch = int(config_of.get("max_batch_size", 0)) if config is not None else None
         optional = {t["name"] for t in config_of.get("input", ()) if t.get("optional")}

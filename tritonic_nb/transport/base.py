@@ -193,7 +193,7 @@ class Transport(Protocol):
     def system_regions(self) -> list[dict[str, Any]]:
         """Return the system shared-memory regions that the server has registered."""
 
-    def register_system(self, name: str, key: str, nbytes: int) -> None:
+    def register_system(self, name: str, key: str, nbytes: int, timeout_s: float) -> None:
         """Register a system shared-memory region, at offset 0."""
 
     def unregister_system(self, name: str) -> None:

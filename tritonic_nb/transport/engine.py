@@ -9,25 +9,34 @@ interpreter several times a second, so that Ctrl-C is noticed; a plain
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import re
+import select
+import socket
 import ssl
 import time
 from collections import deque
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from typing import Any
+from urllib.parse import urlsplit
 
 import pycurl
 
 from tritonic_nb.errors import ArgumentError, ServerTimeoutError, ServerUnreachableError
 from tritonic_nb.transport.base import Reply, Request
 
-__all__ = ["CurlEngine", "SSLOptions", "base_url"]
+__all__ = ["CurlEngine", "SSLOptions", "base_url", "without_password"]
 
 _CONNECT_TIMEOUT_MS = 5_000
 _WAKE_S = 0.2  # how long Ctrl-C may go unnoticed
 _CHUNK_NBYTES = 512 * 1024  # of a reply, per callback into Python
 _DEFAULT_PORT = 8000  # Triton's HTTP port
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+_HUNG_UP = (
+    pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR, pycurl.E_PARTIAL_FILE,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,21 +76,32 @@ def base_url(url: str, options: SSLOptions | None = None) -> str:
         If it is no such address.
     """
     scheme = "https" if options else "http"
-    parts = urlsplit(url if "://" in url else f"{scheme}://{url}")
     remedy = "give host:port, http://host:port or https://host:port"
-    if parts.scheme not in ("http", "https") or (options and parts.scheme == "http"):
-        raise ArgumentError(
-            f"{_without_password(parts)!r} is not an address for {scheme.upper()}", remedy
-        )
+    full = url if "://" in url else f"{scheme}://{url}"
     try:
+        parts = urlsplit(full)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise ArgumentError(f"{url!r}: {error}", remedy) from error
-    if not host or any(c.isspace() for c in url):
-        raise ArgumentError(f"{url!r} names no host", remedy)
+        # The library's own text is left out: it quotes what may be a password.
+        raise ArgumentError(
+            f"{without_password(url)!r} is not an address: its host or port cannot be read", remedy
+        ) from error
+    shown = without_password(url)
+    if parts.scheme not in ("http", "https") or (options and parts.scheme == "http"):
+        raise ArgumentError(f"{shown!r} is not an address for {scheme.upper()}", remedy)
+    if not host or parts.netloc.endswith(":") or any(c.isspace() for c in url):
+        raise ArgumentError(f"{shown!r} is not an address: it names no host, or no port", remedy)
     if port is None and "://" not in url:
+        if not re.fullmatch(r"[^/?#]+", url):
+            raise ArgumentError(f"{shown!r} is not an address: it names no port", remedy)
         parts = parts._replace(netloc=f"{parts.netloc}:{_DEFAULT_PORT}")
     return parts._replace(query="", fragment="").geturl().rstrip("/")
+
+
+def without_password(url: str) -> str:
+    """Return an address without what may stand before an ``@`` in it."""
+    scheme, separator, rest = url.rpartition("://")
+    return scheme + separator + rest.rpartition("@")[2]
 
 
 class CurlEngine:
@@ -101,7 +121,7 @@ class CurlEngine:
         self, url: str, headers: dict[str, str] | None = None, options: SSLOptions | None = None
     ) -> None:
         self._url = url
-        self._shown_url = _without_password(urlsplit(url))
+        self._shown_url = without_password(url)
         # No "Expect: 100-continue": it costs a round trip that Triton does not need.
         self._headers = {"Expect": "", **(headers or {})}
         self._options = options or SSLOptions()
@@ -127,7 +147,17 @@ class CurlEngine:
         """
         connection = self._take()
         try:
-            reply = connection.exchange(
+            reply = self._exchange(connection, request, timeout_s)
+        except _NotSentError:  # the idle connection had ended, which libcurl saw before we did
+            connection.close()
+            connection = _Connection(self._url, self._options)
+            reply = self._exchange(connection, request, timeout_s)
+        self._idle.append(connection)
+        return reply
+
+    def _exchange(self, connection: _Connection, request: Request, timeout_s: float) -> Reply:
+        try:
+            return connection.exchange(
                 f"{self._url}/{request.path}", request, self._headers, timeout_s
             )
         except pycurl.error as error:
@@ -136,8 +166,6 @@ class CurlEngine:
         except BaseException:  # interrupted: the connection is in the middle of an exchange
             connection.close()
             raise
-        self._idle.append(connection)
-        return reply
 
     def close(self) -> None:
         """Close the idle connections; safe to repeat."""
@@ -147,19 +175,29 @@ class CurlEngine:
     def _take(self) -> _Connection:
         if self._pid != os.getpid():  # forked: the sockets are the parent's
             self._idle, self._pid = deque(), os.getpid()
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return _Connection(self._url, self._options)
+        while self._idle:
+            try:
+                connection = self._idle.pop()
+            except IndexError:  # another thread took it
+                break
+            if connection.usable():
+                return connection
+            connection.close()
+        return _Connection(self._url, self._options)
 
     def _mapped(
         self, error: pycurl.error, connection: _Connection, timeout_s: float
     ) -> ServerUnreachableError | ServerTimeoutError:
         code, text = error.args[0], error.args[1]
         where = self._shown_url
+        if connection.refused_socket or (connection.connected and code in _HUNG_UP):
+            return ServerUnreachableError(
+                f"{where} closed the connection before it answered",
+                "the server may or may not have done it: look whether it still runs, and try again",
+            )
         if code == pycurl.E_OPERATION_TIMEDOUT and connection.connected:
             return ServerTimeoutError(
-                f"{where} did not answer within {timeout_s:g} s",
+                f"{where} did not answer within {timeout_s:.3g} s",
                 "give more time (timeout=...), a smaller batch, or look at the server's load",
             )
         if code in (pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE):
@@ -174,17 +212,31 @@ class CurlEngine:
         )
 
 
+class _NotSentError(Exception):
+    """A kept connection turned out to be closed before anything was sent."""
+
+
 class _Connection:
-    """One easy handle on its own multi handle, whose connection is kept alive."""
+    """One easy handle on its own multi handle, whose connection is kept alive.
+
+    When a kept connection is closed by the server instead of a reply, libcurl
+    sends the request again over a new one. It cannot know whether the server
+    had begun with the first, and an inference must not run twice unasked: so
+    only a connection's first exchange may open a socket.
+    """
 
     def __init__(self, url: str, options: SSLOptions) -> None:
         self.connected = False
+        self.refused_socket = False
+        self._used = False
+        self._opened: list[socket.socket] = []
         self._multi = pycurl.CurlMulti()
         self._curl = curl = pycurl.Curl()
         curl.setopt(pycurl.NOSIGNAL, 1)
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, _CONNECT_TIMEOUT_MS)
         curl.setopt(pycurl.BUFFERSIZE, _CHUNK_NBYTES)
-        if urlsplit(url).hostname in _LOOPBACK:
+        curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
+        if _is_loopback(urlsplit(url).hostname or ""):
             curl.setopt(pycurl.PROXY, "")
         if url.startswith("https"):
             self._encrypt(options)
@@ -207,13 +259,37 @@ class _Connection:
         curl.setopt(pycurl.WRITEFUNCTION, received.append)
         curl.setopt(pycurl.HEADERFUNCTION, header_lines.append)
         self._run()
+        self._used = True
         if request.method == "POST":
             curl.setopt(pycurl.POSTFIELDS, b"")  # a large body is not kept until the next call
         return Reply(curl.getinfo(pycurl.RESPONSE_CODE), _parse(header_lines), b"".join(received))
 
+    def usable(self) -> bool:
+        """Whether the kept connection is still open, and silent as it should be."""
+        descriptor = self._curl.getinfo(pycurl.ACTIVESOCKET)
+        if descriptor < 0:
+            return False
+        waiting = select.poll() if hasattr(select, "poll") else None
+        if waiting is None:  # Windows
+            return not select.select([descriptor], [], [], 0)[0]
+        waiting.register(descriptor, select.POLLIN)
+        return not waiting.poll(0)
+
     def close(self) -> None:
         self._multi.close()
         self._curl.close()
+
+    def _open_socket(
+        self,
+        _purpose: int,
+        address: tuple[int, int, int, Any],
+    ) -> socket.socket | int:
+        if self._used:
+            self.refused_socket = True
+            return int(pycurl.SOCKET_BAD)
+        opened = socket.socket(*address[:3])
+        self._opened.append(opened)
+        return opened
 
     def _run(self) -> None:
         multi = self._multi
@@ -229,9 +305,13 @@ class _Connection:
             _, _, failed = multi.info_read()
             if failed:
                 self.connected = self._curl.getinfo(pycurl.REQUEST_SIZE) > 0
+                if self.refused_socket and not self.connected:
+                    raise _NotSentError
                 raise pycurl.error(*failed[0][1:])
         finally:
             multi.remove_handle(self._curl)
+            while self._opened:  # pycurl has duplicates of its own
+                self._opened.pop().close()
 
     def _encrypt(self, options: SSLOptions) -> None:
         # The wheel's libcurl does not know where this system keeps its certificates.
@@ -247,11 +327,13 @@ class _Connection:
             self._curl.setopt(pycurl.SSL_VERIFYHOST, 0)
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _parse(lines: list[bytes]) -> dict[str, str]:
     pairs = (line.decode("latin-1").partition(":") for line in lines)
     return {name.strip().lower(): value.strip() for name, colon, value in pairs if colon}
-
-
-def _without_password(parts: SplitResult) -> str:
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=host).geturl()

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tritonic_nb.errors import (
+    ModelFailedError,
     ModelLoadError,
     ModelNotFoundError,
     ModelNotReadyError,
+    NoSpaceError,
     RegionInUseError,
     RegionLostError,
     RegionNotVisibleError,
@@ -42,6 +44,18 @@ def _fault(pattern: str, error: Callable[[str, str], TritonicError], remedy: str
 
 # The first pattern that is found decides, so the narrower ones stand first.
 _FAULTS = (
+    # A model of the Python backend: what follows is the model's own text, or its pools'.
+    _fault(
+        r"failed to increase the shared memory pool size",
+        NoSpaceError,
+        "the Python backend needs up to three times the tensor in /dev/shm, beside the regions: "
+        "enlarge it (docker run --shm-size=2g, mount -o remount,size=2g /dev/shm), or send less",
+    ),
+    _fault(
+        r"^(in ensemble .*?, )?failed to process the request\(s\) for model",
+        ModelFailedError,
+        "the model's own code raised this: mend the model, or what it was given",
+    ),
     _fault(
         r"is restricted, expecting header",
         RestrictedApiError,
@@ -72,7 +86,7 @@ _FAULTS = (
         "wait for the request that uses it, then try again",
     ),
     _fault(
-        r"should be at least (?P<needed>\d+) bytes? to hold the results",
+        r"output '(?P<tensor>.+)' \(\d+ bytes\) should be at least (?P<needed>\d+) bytes? to hold",
         RegionTooSmallError,
         "let infer() grow the output's region",
     ),
@@ -126,6 +140,6 @@ def error_from_server(message: str, doing: str) -> TritonicError:
         if found:
             error = fault.error(said, fault.remedy)
             if isinstance(error, RegionTooSmallError) and "needed" in found.groupdict():
-                error.needed_nbytes = int(found["needed"])
+                error.tensor, error.needed_nbytes = found["tensor"], int(found["needed"])
             return error
     return ServerRefusedError(said, "the server's log tells more (server.log for an embedded one)")

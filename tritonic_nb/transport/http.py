@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import json
 import logging
+import operator
+import struct
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -29,9 +31,12 @@ from tritonclient.utils import InferenceServerException
 from tritonic_nb.errors import (
     ArgumentError,
     RegionLostError,
+    ServerRefusedError,
     ServerUnreachableError,
     TritonicError,
 )
+from tritonic_nb.tensors import codec
+from tritonic_nb.tensors.dtypes import TEXT_KINDS, numpy_dtype
 from tritonic_nb.transport.base import (
     Engine,
     InferReply,
@@ -42,7 +47,7 @@ from tritonic_nb.transport.base import (
     Request,
     RequestedOutput,
 )
-from tritonic_nb.transport.engine import CurlEngine, SSLOptions, base_url
+from tritonic_nb.transport.engine import CurlEngine, SSLOptions, base_url, without_password
 from tritonic_nb.transport.faults import error_from_server
 
 __all__ = ["HttpTransport"]
@@ -50,6 +55,11 @@ __all__ = ["HttpTransport"]
 _CONTROL_TIMEOUT_S = 30.0
 _UNREGISTER_TIMEOUT_S = 5.0  # a server that hangs must not keep a session from closing
 _LOAD_TIMEOUT_S = 600.0  # a large model takes minutes
+# What reading a reply raises that is not of the form that the protocol gives it.
+_UNREADABLE = (
+    KeyError, TypeError, ValueError, AttributeError, IndexError, struct.error,
+    InferenceServerException,
+)  # fmt: skip
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
 _log = logging.getLogger("tritonic_nb.transport")
@@ -76,8 +86,9 @@ class HttpTransport:
     def __init__(
         self, url: str, headers: Mapping[str, str] | None = None, options: SSLOptions | None = None
     ) -> None:
-        self.url = base_url(url, options)
-        self._engine: Engine = CurlEngine(self.url, _checked(headers), options)
+        full = base_url(url, options)
+        self.url = without_password(full)
+        self._engine: Engine = CurlEngine(full, _checked(headers), options)
 
     def server_metadata(self) -> dict[str, Any]:
         """``GET v2``: the server's name, version and extensions."""
@@ -109,10 +120,7 @@ class HttpTransport:
 
     def repository_index(self) -> list[dict[str, Any]]:
         """``POST v2/repository/index``."""
-        index: list[dict[str, Any]] = self._control(
-            "POST", "v2/repository/index", "listing the model repository"
-        )
-        return index
+        return self._list("POST", "v2/repository/index", "listing the model repository")
 
     def load_model(self, model: str) -> None:
         """``POST v2/repository/models/M/load``."""
@@ -126,18 +134,17 @@ class HttpTransport:
 
     def system_regions(self) -> list[dict[str, Any]]:
         """``GET v2/systemsharedmemory/status``."""
-        regions: list[dict[str, Any]] = self._control(
-            "GET", "v2/systemsharedmemory/status", "listing the server's shared memory"
-        )
-        return regions
+        path = "v2/systemsharedmemory/status"
+        return self._list("GET", path, "listing the server's shared memory")
 
-    def register_system(self, name: str, key: str, nbytes: int) -> None:
+    def register_system(self, name: str, key: str, nbytes: int, timeout_s: float) -> None:
         """``POST v2/systemsharedmemory/region/NAME/register``."""
         self._control(
             "POST",
             f"v2/systemsharedmemory/region/{quote(name, safe='')}/register",
             f"registering region {name!r} ({nbytes} bytes)",
             {"key": key, "offset": 0, "byte_size": nbytes},
+            timeout_s=timeout_s,
         )
 
     def unregister_system(self, name: str) -> None:
@@ -170,7 +177,13 @@ class HttpTransport:
         path = f"{_model_path(request.model, request.version)}/infer"
         reply = self._send(Request("POST", path, headers, body), timeout_s)
         self._check(reply, doing)
-        return _infer_reply(reply, len(body))
+        try:
+            return _infer_reply(reply, len(body))
+        except _UNREADABLE as error:
+            raise ServerRefusedError(
+                f"{doing}: the server's reply cannot be read: {error!r}",
+                "this is a fault of the server, or of a proxy between",
+            ) from error
 
     def close(self) -> None:
         """Close the connections."""
@@ -189,6 +202,16 @@ class HttpTransport:
         reply = self._send(Request(method, path, headers, body), timeout_s)
         self._check(reply, doing)
         return self._parsed(reply)
+
+    def _list(self, method: str, path: str, doing: str) -> list[dict[str, Any]]:
+        """Send a control request whose reply is a list of objects."""
+        found = self._control(method, path, doing)
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise ServerRefusedError(
+                f"{doing}: the server's reply is no list of objects",
+                "this is a fault of the server, or of a proxy between",
+            )
+        return found
 
     def _parsed(self, reply: Reply) -> Any:
         """Return a reply's JSON document; Triton's empty replies are empty ones."""
@@ -229,14 +252,15 @@ class HttpTransport:
 
 
 def _checked(headers: Mapping[str, str] | None) -> dict[str, str]:
-    checked = {str(name): str(value) for name, value in (headers or {}).items()}
-    for name, value in checked.items():
-        if not name or any(c in "\r\n" for c in name + value):
+    for name, value in (headers or {}).items():
+        fits = isinstance(name, str) and isinstance(value, str) and name
+        if not fits or not (name + value).isprintable() or not (name + value).isascii():
             raise ArgumentError(
-                f"header {name!r} cannot be sent: it is empty or has a line break",
-                "give names and values of one line",
+                f"header {name!r} cannot be sent: it is empty, no text, or has characters that "
+                "headers do not take",
+                "give names and values as text of one line, in ASCII",
             )
-    return checked
+    return dict(headers or {})
 
 
 def _model_path(model: str, version: str) -> str:
@@ -270,9 +294,10 @@ def _infer_input(tensor: InputTensor) -> InferInput:
 
 
 def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the array as tritonclient knows it: native byte order, text as objects."""
-    if array.dtype.kind == "U":
-        return array.astype(np.object_)
+    """Return the array as tritonclient knows it: native byte order, text as plain bytes."""
+    if array.dtype.kind in TEXT_KINDS:
+        elements = (codec.element_bytes(element) for element in array.flat)
+        return np.fromiter(elements, np.object_, array.size).reshape(array.shape)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
@@ -286,14 +311,15 @@ def _requested_output(output: RequestedOutput) -> InferRequestedOutput:
 
 def _infer_reply(reply: Reply, sent_nbytes: int) -> InferReply:
     header_length = reply.headers.get(_HEADER_LENGTH.lower())
-    parsed = InferResult.from_response_body(
-        reply.body, header_length=int(header_length) if header_length else None
-    )
+    length = None if header_length is None else int(header_length)
+    if length is not None and not 0 <= length <= len(reply.body):
+        raise ValueError(f"a header of {length} bytes in a body of {len(reply.body)}")
+    parsed = InferResult.from_response_body(reply.body, header_length=length)
     document = parsed.get_response()
     return InferReply(
-        model=document.get("model_name", ""),
+        model=str(document.get("model_name", "")),
         version=str(document.get("model_version", "")),
-        request_id=document.get("id", ""),
+        request_id=str(document.get("id", "")),
         outputs={
             output["name"]: _output_tensor(parsed, output) for output in document.get("outputs", ())
         },
@@ -303,7 +329,12 @@ def _infer_reply(reply: Reply, sent_nbytes: int) -> InferReply:
 
 
 def _output_tensor(parsed: InferResult, output: Mapping[str, Any]) -> OutputTensor:
+    name, shape = output["name"], tuple(operator.index(d) for d in output["shape"])
+    if min(shape, default=0) < 0:
+        raise ValueError(f"the shape {list(shape)} of output {name!r}")
+    datatype = str(output["datatype"])
+    numpy_dtype(datatype)  # or it is none of Triton's
     on_the_wire = "data" in output or "binary_data_size" in output.get("parameters", {})
     # tritonclient's arrays are read-only views of the reply; a result owns its arrays.
-    array = np.array(parsed.as_numpy(output["name"])) if on_the_wire else None
-    return OutputTensor(output["name"], output["datatype"], tuple(output["shape"]), array)
+    array = np.array(parsed.as_numpy(name)) if on_the_wire else None
+    return OutputTensor(name, datatype, shape, array)
