@@ -111,6 +111,11 @@ def test_serve_is_protected_unless_opened(tmp_path: Path) -> None:
             assert session.infer(samples.image("espresso")).shared_nbytes > 0
         with tritonic_nb.Session(url[1]) as session, pytest.raises(tritonic_nb.TritonicError):
             session.models()
+    assert not file.exists()
+    file.touch()
+    refused = run("serve", "--headers-file", str(file))
+    assert refused.returncode == 1
+    assert "File exists" in refused.stderr
 
 
 def test_a_server_that_ends_by_itself_is_told() -> None:

@@ -9,10 +9,11 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import numpy.typing as npt
 
@@ -83,8 +84,8 @@ def _parser() -> argparse.ArgumentParser:
         "--headers-file",
         type=Path,
         metavar="FILE",
-        help="write the header that opens the protected APIs to this new file, as JSON, "
-        "for Session(url, headers=json.load(...))",
+        help="write the header that opens the protected APIs to this new file, as JSON, for "
+        "Session(url, headers=json.load(...)); it goes when the server stops",
     )
     for protocol in ("http", "grpc", "metrics"):
         served.add_argument(f"--{protocol}-port", type=int, default=0, metavar="PORT")
@@ -107,19 +108,23 @@ def _serve(options: argparse.Namespace) -> int:
     names, files = _models(options.models or NVIDIA_EXAMPLES)
     # SIGTERM ends it as Ctrl-C does, so that the server and its files go too.
     signal.signal(signal.SIGTERM, _interrupt)
-    with serve(
-        names,
-        protected=not options.open,
-        http_port=options.http_port,
-        grpc_port=options.grpc_port,
-        metrics_port=options.metrics_port,
-    ) as server:
+    with (
+        _private_file(options.headers_file) as headers_file,
+        serve(
+            names,
+            protected=not options.open,
+            http_port=options.http_port,
+            grpc_port=options.grpc_port,
+            metrics_port=options.metrics_port,
+        ) as server,
+    ):
         for name, path in files.items():
             server.add(name, path)
             with server.session(model=name, shared_memory=SharedMemoryType.NONE):
                 pass  # opening a session loads its model
-        if options.headers_file:
-            _write_private(options.headers_file, json.dumps(server.headers))
+        if headers_file:
+            json.dump(server.headers, headers_file)
+            headers_file.flush()
         _announce(server, (*names, *files), options)
         try:
             server.wait()
@@ -149,19 +154,27 @@ def _announce(server: Server, models: Sequence[str], options: argparse.Namespace
     print("Ctrl-C stops it", flush=True)
 
 
-def _write_private(path: Path, text: str) -> None:
-    """Write a new file that only its owner can read."""
+@contextmanager
+def _private_file(path: Path | None) -> Iterator[IO[str] | None]:
+    """Make a new file that only its owner can read, and remove it afterwards."""
+    if path is None:
+        yield None
+        return
     try:
         fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except OSError as error:
         raise ArgumentError(
             f"{path} cannot be written: {error.strerror}", "name a new file in a folder of yours"
         ) from error
-    with os.fdopen(fd, "w") as file:
-        file.write(text)
+    try:
+        with os.fdopen(fd, "w") as file:
+            yield file
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the clean-up
     raise KeyboardInterrupt
 
 

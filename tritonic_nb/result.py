@@ -28,7 +28,8 @@ class Timings:
     copy_in_ms
         Writing the inputs to shared memory (making or growing regions included).
     request_ms
-        From sending the request to having its reply.
+        From sending the request to having its reply. For tensors on the wire this
+        is also where they are put into the one and taken out of the other.
     copy_out_ms
         Reading the outputs.
     total_ms

@@ -642,13 +642,14 @@ class Session:
     def _requested(self, spec: TensorSpec, batch: int, watch: _Stopwatch) -> RequestedOutput:
         shape = spec.concrete_shape(batch=batch)
         nbytes = spec.nbytes_of(shape) if shape is not None else None
-        if nbytes is None and not self.model_info.stateful:
+        if nbytes is None:
             had = self._regions.get("output", spec.name)
-            nbytes = max(self._learned.get(spec.name, 0), had.slot_nbytes if had else 0)
-        region = self._place("output", spec.name, nbytes or 0, watch.left_s())
+            learned = 0 if self.model_info.stateful else self._learned.get(spec.name, 0)
+            nbytes = max(learned, had.slot_nbytes if had else 0)
+        region = self._place("output", spec.name, nbytes, watch.left_s())
         if region is None:
             return RequestedOutput(spec.name)
-        return RequestedOutput(spec.name, _slice(region, nbytes or 0))
+        return RequestedOutput(spec.name, _slice(region, nbytes))
 
     def _exchange(
         self, request: InferRequest, watch: _Stopwatch
