@@ -79,6 +79,29 @@ def test_a_request_is_never_sent_twice() -> None:
         engine.close()
 
 
+def test_a_connection_is_kept() -> None:
+    """Requests one after the other go over one connection."""
+    peers = set()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            peer, address = listener.accept()
+            with peer:
+                for _ in range(5):
+                    peer.recv(65536)
+                    peer.sendall(reply(b"{}"))
+                    peers.add(address)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        engine = CurlEngine(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        for _ in range(5):
+            assert engine.send(POST, 5).status == 200
+        thread.join()
+        engine.close()
+    assert len(peers) == 1
+
+
 def test_a_kept_connection_that_ended_is_replaced() -> None:
     """A server that closes after each reply is asked over a new connection each time."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -230,6 +230,7 @@ class _Connection:
         self.refused_socket = False
         self._used = False
         self._opened: list[socket.socket] = []
+        self._descriptor = -1
         self._multi = pycurl.CurlMulti()
         self._curl = curl = pycurl.Curl()
         curl.setopt(pycurl.NOSIGNAL, 1)
@@ -266,13 +267,12 @@ class _Connection:
 
     def usable(self) -> bool:
         """Whether the kept connection is still open, and silent as it should be."""
-        descriptor = self._curl.getinfo(pycurl.ACTIVESOCKET)
-        if descriptor < 0:
+        if self._descriptor < 0:
             return False
-        waiting = select.poll() if hasattr(select, "poll") else None
-        if waiting is None:  # Windows
-            return not select.select([descriptor], [], [], 0)[0]
-        waiting.register(descriptor, select.POLLIN)
+        if not hasattr(select, "poll"):  # Windows
+            return not select.select([self._descriptor], [], [], 0)[0]
+        waiting = select.poll()
+        waiting.register(self._descriptor, select.POLLIN)
         return not waiting.poll(0)
 
     def close(self) -> None:
@@ -309,6 +309,8 @@ class _Connection:
                     raise _NotSentError
                 raise pycurl.error(*failed[0][1:])
         finally:
+            # Told only while the handle is on the multi handle; -1 for one that is closed.
+            self._descriptor = self._curl.getinfo(pycurl.ACTIVESOCKET)
             multi.remove_handle(self._curl)
             while self._opened:  # pycurl has duplicates of its own
                 self._opened.pop().close()
