@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -34,19 +35,24 @@ def reply(body: bytes, **headers: str) -> bytes:
 
 
 @contextmanager
-def serving(answer: Answer) -> Iterator[tuple[str, list[bytes]]]:
-    """Run a server on loopback that answers as it is told; give its address and the requests."""
-    requests: list[bytes] = []
+def serving(answer: Answer, *, keep: bool = True) -> Iterator[tuple[str, list[int]]]:
+    """Run a server on loopback that answers as it is told, and perhaps hangs up after each reply.
+
+    Gives its address, and for each request it got the number of its connection.
+    """
+    requests: list[int] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def connection(peer: socket.socket) -> None:
+        def connection(peer: socket.socket, number: int) -> None:
             with peer:
-                while request := peer.recv(65536):
-                    requests.append(request)
+                while peer.recv(65536):
+                    requests.append(number)
                     said = answer(len(requests) - 1)
                     if said is None:
                         return
                     peer.sendall(said)
+                    if not keep:
+                        return
 
         def accept() -> None:
             while True:
@@ -54,7 +60,7 @@ def serving(answer: Answer) -> Iterator[tuple[str, list[bytes]]]:
                     peer, _ = listener.accept()
                 except OSError:
                     return
-                thread = threading.Thread(target=connection, args=(peer,))
+                thread = threading.Thread(target=connection, args=(peer, len(threads)))
                 thread.start()
                 threads.append(thread)
 
@@ -79,46 +85,15 @@ def test_a_request_is_never_sent_twice() -> None:
         engine.close()
 
 
-def test_a_connection_is_kept() -> None:
-    """Requests one after the other go over one connection."""
-    peers = set()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def answer() -> None:
-            peer, address = listener.accept()
-            with peer:
-                for _ in range(5):
-                    peer.recv(65536)
-                    peer.sendall(reply(b"{}"))
-                    peers.add(address)
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        engine = CurlEngine(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        for _ in range(5):
+@pytest.mark.parametrize(("keep", "connections"), [(True, [1] * 4), (False, [1, 2, 3, 4])])
+def test_connections_are_kept_and_replaced(keep: bool, connections: list[int]) -> None:
+    """One connection serves all requests; one that the server ended is replaced in time."""
+    with serving(lambda _: reply(b"{}"), keep=keep) as (url, requests):
+        engine = CurlEngine(url)
+        for _ in range(4):
             assert engine.send(POST, 5).status == 200
-        thread.join()
-        engine.close()
-    assert len(peers) == 1
-
-
-def test_a_kept_connection_that_ended_is_replaced() -> None:
-    """A server that closes after each reply is asked over a new connection each time."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def answer() -> None:
-            for _ in range(3):
-                peer, _ = listener.accept()
-                with peer:
-                    peer.recv(65536)
-                    peer.sendall(reply(b"{}"))
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        engine = CurlEngine(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        for _ in range(3):
-            assert engine.send(POST, 5).status == 200
-        thread.join()
+            time.sleep(0.05)  # for the server to hang up
+        assert requests == connections
         engine.close()
 
 
