@@ -100,14 +100,14 @@ def test_serve_loads_nvidias_examples_and_opens_every_api(tmp_path: Path) -> Non
 def test_serve_is_protected_unless_opened(tmp_path: Path) -> None:
     """The header is never printed; a private file has it, and opens the protected APIs."""
     file = tmp_path / "headers.json"
-    model = f"mine={samples.classifier()}"
+    model = str(samples.classifier())
     with serving("simple", model, "--headers-file", str(file)) as (_, printed):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         headers = json.loads(file.read_text())
         assert not any(value in printed for value in headers.values())
         url = re.search(r"HTTP +(\S+)", printed)
         assert url is not None
-        with tritonic_nb.Session(url[1], "mine", headers=headers) as session:
+        with tritonic_nb.Session(url[1], samples.classifier().stem, headers=headers) as session:
             assert session.infer(samples.image("espresso")).shared_nbytes > 0
         with tritonic_nb.Session(url[1]) as session, pytest.raises(tritonic_nb.TritonicError):
             session.models()
@@ -116,6 +116,19 @@ def test_serve_is_protected_unless_opened(tmp_path: Path) -> None:
     refused = run("serve", "--headers-file", str(file))
     assert refused.returncode == 1
     assert "File exists" in refused.stderr
+
+
+@pytest.mark.parametrize("port", ["80000", "x", "-1"])
+def test_a_port_that_is_none_is_refused(port: str) -> None:
+    """A port beyond 65535 is told as such, at once."""
+    done = run("serve", f"--http-port={port}")
+    assert done.returncode == 2
+    assert "is no port" in done.stderr
+
+
+def test_the_version_is_told() -> None:
+    """--version prints it."""
+    assert run("--version").stdout.split() == ["tritonic-nb", tritonic_nb.__version__]
 
 
 def test_a_server_that_ends_by_itself_is_told() -> None:

@@ -27,7 +27,10 @@ ALLOWED = {
         "errors", "images", "inputs", "memory", "regions", "render", "result", "tensors",
         "transport",
     },
-    "cli": {"errors", "images", "memory", "render", "result", "samples", "server", "session"},
+    "cli": {
+        "__version__", "errors", "images", "memory", "render", "result", "samples", "server",
+        "session",
+    },
 }  # fmt: skip
 # Imports inside of a function that point up on purpose.
 LAZY = {("server", "session")}

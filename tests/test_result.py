@@ -70,7 +70,7 @@ def test_top_k_is_sorted_and_named() -> None:
         ({"a": [[0.1, 0.9]]}, {"k": 0}, ArgumentError, "k is 0"),
         ({"a": [[0.1, 0.9]]}, {"labels": ["x"]}, ArgumentError, "1 labels and 2 classes"),
         ({"a": [[0.1, 0.9]]}, {"item": 1}, TensorShapeError, "item 1 of .*batch has 1"),
-        ({"a": [[0.1, 0.9]], "b": [[1.0, 2.0]]}, {}, TensorNameError, "of a, b"),
+        ({"a": [[0.1, 0.9]], "b": [[1.0, 2.0]]}, {}, TensorNameError, "2 outputs.*of a, b"),
         ({"a": [[[0.1, 0.9]]]}, {"output": "a"}, TensorShapeError, "not one score"),
         ({"a": [[0.1, 0.9]]}, {"output": "z"}, TensorNameError, "no output 'z'"),
     ],

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy.typing as npt
 
-from tritonic_nb import samples
+from tritonic_nb import __version__, samples
 from tritonic_nb.errors import ArgumentError, TritonicError
 from tritonic_nb.images import ImageTransform, load_image
 from tritonic_nb.memory import SharedMemoryType
@@ -29,6 +29,7 @@ __all__ = ["main"]
 
 _ROUNDS = 15  # of the demo's comparison, each way
 _LOG_LINES = 20
+_HIGHEST_PORT = 65535
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tritonic-nb", description="Triton Inference Server over shared memory."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     made = commands.add_parser("prepare", help="prepare the embedded server, once")
@@ -72,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "models",
         nargs="*",
         metavar="MODEL",
-        help="a teaching model's name, or NAME=PATH of an ONNX file or model folder "
+        help="a teaching model's name, or the path of an ONNX file or model folder, or NAME=PATH "
         f"(default: {' '.join(NVIDIA_EXAMPLES)})",
     )
     served.add_argument(
@@ -88,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         "Session(url, headers=json.load(...)); it goes when the server stops",
     )
     for protocol in ("http", "grpc", "metrics"):
-        served.add_argument(f"--{protocol}-port", type=int, default=0, metavar="PORT")
+        served.add_argument(f"--{protocol}-port", type=_port, default=0, metavar="PORT")
     served.set_defaults(command=_serve)
 
     shown = commands.add_parser(
@@ -97,6 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("image", nargs="?", metavar="IMAGE", help="default: a cat")
     shown.set_defaults(command=_demo)
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > _HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give 0 to {_HIGHEST_PORT}")
+    return int(text)
 
 
 def _prepare(options: argparse.Namespace) -> int:  # noqa: ARG001 - every command has the same form
@@ -137,9 +145,17 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _models(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Tell names of teaching models from ``NAME=PATH``."""
-    files = dict(word.split("=", 1) for word in words if "=" in word)
-    return [word for word in words if "=" not in word], files
+    """Tell names of teaching models from ``NAME=PATH`` and from a path alone."""
+    names, files = [], {}
+    for word in words:
+        name, separator, path = word.partition("=")
+        if separator:
+            files[name] = path
+        elif Path(word).suffix or Path(word).exists():
+            files[Path(word).stem] = word
+        else:
+            names.append(word)
+    return names, files
 
 
 def _announce(server: Server, models: Sequence[str], options: argparse.Namespace) -> None:

@@ -158,7 +158,8 @@ def _open_regular(path: Path, name: str) -> IO[bytes]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageReadError(
-            f"{name} cannot be opened: {reason}", "check the path; it is relative to the notebook"
+            f"{name} cannot be opened: {reason}",
+            f"check the path; a relative one is looked for in {Path.cwd()}, and ~ is not expanded",
         ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from keyword import iskeyword
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,19 @@ from PIL import Image
 from tritonic_nb.errors import (
     ArgumentError,
     BatchSizeError,
+    TensorError,
     TensorNameError,
     TensorShapeError,
 )
 from tritonic_nb.images import ImageTransform, load_image, transform_for
 from tritonic_nb.tensors import ModelSpec, TensorSpec, codec, numpy_dtype
+
+_RANK_OF_SEVERAL = 4  # pictures, height, width, channels in some order
+# What infer() takes besides inputs.
+_OPTIONS = frozenset(
+    ("outputs", "transform", "copy", "timeout", "request_id", "sequence_id", "sequence_start",
+     "sequence_end", "priority", "parameters")
+)  # fmt: skip
 
 __all__ = ["Prepared", "check_batch_size", "prepare", "transform_of"]
 
@@ -82,14 +91,16 @@ def prepare(
     tensors = {}
     for name, value in given.items():
         spec = model.input(name)
-        pictures = _pictures(value, spec) if len(model.inputs) == 1 else None
-        used = transform_of(model, transform) if pictures else None
-        if pictures and used is not None:
-            images = [load_image(picture) for picture in pictures]
-            value = _stacked([used(image) for image in images], spec)  # noqa: PLW2901
+        pictures = _pictures(value, spec)
+        found = _transform(model, spec, transform) if pictures else None
+        if pictures and found is not None:
+            loaded = [load_image(picture) for picture in pictures]
+            value = _checked(_stacked([found(each) for each in loaded], spec), spec, found)  # noqa: PLW2901
+            if not images:
+                images, used = loaded, found
         elif isinstance(value, (Image.Image, os.PathLike)):
             raise TensorShapeError(
-                f"{spec} does not look like a picture, and a {type(value).__name__} was given",
+                f"{spec} does not look like a picture, and this was given: {type(value).__name__}",
                 "pass transform=ImageTransform(...), or turn the picture into an array "
                 "of that shape and datatype yourself",
             )
@@ -102,29 +113,28 @@ def prepare(
     return Prepared(tensors, _batch(model, tensors), images, used)
 
 
-def transform_of(
-    model: ModelSpec, given: ImageTransform | str | None = None
-) -> ImageTransform | None:
+def transform_of(model: ModelSpec) -> ImageTransform | None:
     """Return how a picture becomes a model's only input, or None where it cannot.
-
-    Parameters
-    ----------
-    model
-        The model; its ``image_transform`` parameter is a hint.
-    given
-        A transform, which wins; or a hint that wins over the model's.
 
     Raises
     ------
     ImageError
-        If the hint cannot be read.
+        If the model's ``image_transform`` parameter cannot be read.
     """
-    if isinstance(given, ImageTransform):
-        return given
     if len(model.inputs) != 1:
         return None
     (spec,) = model.inputs.values()
-    return _derived(spec.shape, spec.datatype, given or model.parameters.get("image_transform"))
+    return _transform(model, spec, None)
+
+
+def _transform(
+    model: ModelSpec, spec: TensorSpec, given: ImageTransform | str | None
+) -> ImageTransform | None:
+    """Return how a picture becomes an input: as given, hinted, or derived from its shape."""
+    if isinstance(given, ImageTransform):
+        return given
+    hint = given or model.parameters.get("image_transform")
+    return _derived(spec.shape, spec.datatype, hint)
 
 
 def check_batch_size(model: ModelSpec, batch: int) -> None:
@@ -139,7 +149,10 @@ def check_batch_size(model: ModelSpec, batch: int) -> None:
     if limit and not 1 <= batch <= limit:
         raise BatchSizeError(
             f"a batch of {batch} was given and model {model.name!r} takes 1 to {limit}",
-            "split it into smaller batches, or raise max_batch_size in the model's configuration",
+            "split it into smaller batches, or raise max_batch_size: server.add(..., "
+            "max_batch_size=N) for an ONNX file, else in the model's configuration"
+            if batch
+            else "give at least one item",
         )
 
 
@@ -163,9 +176,16 @@ def _by_name(model: ModelSpec, inputs: Any, named: Mapping[str, Any]) -> dict[st
     if missing:
         raise TensorNameError(
             f"model {model.name!r} needs {', '.join(map(str, missing))}, which was not given",
-            f"infer({', '.join(f'{name}=...' for name in model.inputs)})",
+            _call(model),
         )
     return given
+
+
+def _call(model: ModelSpec) -> str:
+    """Return how the model is called, with names that Python does not take in a mapping."""
+    if all(n.isidentifier() and not iskeyword(n) and n not in _OPTIONS for n in model.inputs):
+        return f"infer({', '.join(f'{name}=...' for name in model.inputs)})"
+    return f"infer({{{', '.join(f'{name!r}: ...' for name in model.inputs)}}})"
 
 
 def _only_input(model: ModelSpec) -> TensorSpec:
@@ -173,7 +193,7 @@ def _only_input(model: ModelSpec) -> TensorSpec:
         raise TensorNameError(
             f"model {model.name!r} has {len(model.inputs)} inputs and one array without a name "
             "was given",
-            f"give each by name: infer({', '.join(f'{name}=...' for name in model.inputs)})",
+            f"give each by name: {_call(model)}",
         )
     return next(iter(model.inputs.values()))
 
@@ -196,22 +216,49 @@ def _pictures(value: Any, spec: TensorSpec) -> list[Any] | None:
     """Return the pictures in what was given for an input that may take one, or None."""
     if isinstance(value, (Image.Image, os.PathLike)):
         return [value]
-    if isinstance(value, str):
+    if isinstance(value, (str, bytes, bytearray)):
         return None if spec.datatype == "BYTES" else [value]
     if isinstance(value, (list, tuple)) and value and not isinstance(value[0], (int, float)):
         single = [_pictures(each, spec) for each in value]
         flat = [each for pictures in single if pictures is not None for each in pictures]
         return flat if len(flat) == len(value) else None
-    if isinstance(value, np.ndarray) and _is_pixels(value, spec):
-        return [value]
+    if isinstance(value, np.ndarray):
+        return _pixels(value, spec)
     return None
 
 
-def _is_pixels(array: npt.NDArray[Any], spec: TensorSpec) -> bool:
-    """Whether an array is a picture to transform rather than the tensor itself."""
-    pixels = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (1, 3, 4))
+def _pixels(array: npt.NDArray[Any], spec: TensorSpec) -> list[npt.NDArray[Any]] | None:
+    """Return the pictures in an array of pixels, or None where it is the tensor itself.
+
+    Pixels are ``[H, W]`` or ``[H, W, 1, 3 or 4]`` of uint8, of floats from 0 to 1, or of
+    bool. Of uint8 they may also have the channels first, or be several.
+    """
     is_tensor = array.ndim == spec.rank and array.dtype == numpy_dtype(spec.datatype)
-    return array.dtype == np.uint8 and pixels and not is_tensor
+    if is_tensor or not (array.dtype == np.uint8 or array.dtype.kind in "bf"):
+        return None
+    one_by_one = array.ndim in (2, 3)
+    if not one_by_one and (array.ndim != 4 or array.dtype != np.uint8):
+        return None
+    channels_last = array.ndim == 2 or array.shape[-1] in (1, 3, 4)
+    if not channels_last and array.dtype == np.uint8 and array.shape[-3] in (1, 3):
+        array, channels_last = np.moveaxis(array, -3, -1), True
+    if not channels_last:
+        return None
+    return [array] if one_by_one else list(array)
+
+
+def _checked(
+    tensor: npt.NDArray[Any], spec: TensorSpec, transform: ImageTransform
+) -> npt.NDArray[Any]:
+    """Refuse what a transform made if the model does not take it, and name the transform."""
+    try:
+        return codec.as_tensor(tensor, spec)
+    except TensorError as error:
+        raise type(error)(
+            f"the transform ({transform}) gives {tensor.dtype} {list(tensor.shape)}, and the model "
+            f"takes {spec}",
+            "change its width, height, datatype or layout",
+        ) from error
 
 
 def _stacked(made: list[npt.NDArray[Any]], spec: TensorSpec) -> npt.NDArray[Any]:
@@ -220,7 +267,7 @@ def _stacked(made: list[npt.NDArray[Any]], spec: TensorSpec) -> npt.NDArray[Any]
         made = [array[np.newaxis] for array in made]
     if len(made) == 1:
         return made[0]
-    if not spec.batched and (spec.rank != made[0].ndim or spec.shape[0] >= 0):
+    if not spec.batched and not (spec.rank == _RANK_OF_SEVERAL and spec.shape[0] < 0):
         raise BatchSizeError(
             f"{spec} takes one picture at a time and {len(made)} were given",
             "infer them one after the other",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from tritonic_nb.errors import ArgumentError, TensorNameError, TensorShapeError
 from tritonic_nb.images import ImageTransform
 
 __all__ = ["InferenceResult", "Prediction", "TensorPlace", "Timings"]
+
+_HEAT_NAME = re.compile(r"activation|heat|saliency|(^|_)cam(_|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,8 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
     model, version, request_id
         As the server gave them.
     outputs
-        The arrays. They are the caller's own, or read-only views of shared
-        memory where ``copy=False`` was asked for.
+        The arrays. They are the caller's own; where ``copy=False`` was asked for,
+        those that came through shared memory are read-only views (``BYTES`` never).
     timings
         Where the time went.
     places
@@ -186,8 +189,8 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         ArgumentError
             If `k` is no positive number or `labels` are too few.
         """
-        if k < 1:
-            raise ArgumentError(f"k is {k}", "ask for at least one class")
+        if not isinstance(k, int) or k < 1:
+            raise ArgumentError(f"k is {k!r}", "ask for at least one class")
         scores = probabilities(self._scores(output, item))
         names = self._names(labels, len(scores))
         best = np.argsort(-scores, kind="stable")[:k]
@@ -228,8 +231,10 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
     def show(self, *, labels: Sequence[str] | None = None, k: int = 5, item: int = 0) -> None:
         """Show the result in the notebook, or print it outside of one.
 
-        A classified picture is shown beside its class activation, if there is
-        one, and its best classes; any other result as a table.
+        A classified picture is shown beside its class activation and its best
+        classes; any other result as a table. The class activation is an output
+        ``[batch, rows, columns]`` of floats with ``activation``, ``heat``,
+        ``saliency`` or ``cam`` in its name, if there is one.
 
         Parameters
         ----------
@@ -268,19 +273,22 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         return f"InferenceResult of {self.model}{version}", rows, [table]
 
     def _scores_output(self) -> str | None:
-        found = [name for name, array in self.outputs.items() if _is_scores(array)]
+        found = [name for name, array in self.outputs.items() if self._is_scores(array)]
         return found[0] if len(found) == 1 else None
 
     def _scores(self, output: str | None, item: int) -> npt.NDArray[Any]:
         name = output if output is not None else self._scores_output()
         if name is None:
+            found = [n for n, array in self.outputs.items() if self._is_scores(array)]
             raise TensorNameError(
-                f"the result of model {self.model!r} has no output, or several, "
-                "with one score for each class",
-                f"name one: top_k(output=...), of {', '.join(self.outputs)}",
+                f"the result of model {self.model!r} has {len(found) or 'no'} "
+                f"output{'s' if len(found) > 1 else ''} with one score for each class",
+                f"name one: top_k(output=...), of {', '.join(found)}"
+                if found
+                else "look at the outputs themselves: result[NAME]",
             )
         array = self[name]
-        if not _is_scores(array):
+        if not self._is_scores(array):
             raise TensorShapeError(
                 f"output {name!r} is {list(array.shape)} {array.dtype}, not one score for each "
                 "class: [classes] or [batch, classes]",
@@ -288,13 +296,25 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
             )
         return _row(array, item, 1, name)
 
+    def _is_scores(self, array: npt.NDArray[Any]) -> bool:
+        """Whether an output has one score for each class, of each picture if there are any."""
+        if array.dtype.kind not in "f" and array.dtype.name != "bfloat16":
+            return bool(self.labels) and array.dtype.kind in "iu" and self._is_row(array)
+        return self._is_row(array)
+
+    def _is_row(self, array: npt.NDArray[Any]) -> bool:
+        items = len(self.images) or (array.shape[0] if array.ndim else 0)
+        rows = array.ndim == 1 or (array.ndim == 2 and array.shape[0] == items)
+        fits = not self.labels or array.shape[-1:] == (len(self.labels),)
+        return rows and array.shape[-1] >= 2 and fits
+
     def _heat(self, item: int) -> npt.NDArray[Any] | None:
-        """Return the map to lay over the picture: the only output that is one for each picture."""
-        batched = {n: a for n, a in self.outputs.items() if a.ndim == 3 and a.dtype.kind == "f"}
-        if len(batched) != 1:
-            return None
-        (name,) = batched
-        return _row(batched[name], item, 2, name)
+        """Return the map to lay over the picture: the output whose name says that it is one."""
+        for name, array in self.outputs.items():
+            maps = array.ndim == 3 and len(array) == len(self.images) and array.dtype.kind == "f"
+            if maps and _HEAT_NAME.search(name):
+                return _row(array, item, 2, name)
+        return None
 
     def _names(self, labels: Sequence[str] | None, count: int) -> Sequence[str]:
         names = labels if labels is not None else self.labels
@@ -321,11 +341,6 @@ def probabilities(scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         return values
     exponents = np.exp(values - values.max(initial=-np.inf))
     return np.asarray(exponents / exponents.sum())
-
-
-def _is_scores(array: npt.NDArray[Any]) -> bool:
-    numeric = array.dtype.kind in "fiu" or array.dtype.name == "bfloat16"
-    return numeric and array.ndim in (1, 2) and array.shape[-1] >= 2
 
 
 def _row(array: npt.NDArray[Any], item: int, rank: int, name: str) -> npt.NDArray[Any]:

@@ -109,10 +109,11 @@ class Session:
     device
         The CUDA device, for CUDA shared memory.
     timeout
-        The time limit of one inference, in seconds.
+        The time limit of one inference, in seconds. Loading a model has its own,
+        of ten minutes.
     verbose
         Log every request, register and unregister (logger ``tritonic_nb``)
-        to the notebook or terminal.
+        to the notebook or terminal; from then on, for the whole process.
     headers
         Sent with every request, such as the header that opens a restricted API.
     ssl
@@ -460,6 +461,9 @@ class Session:
             for name in (*(shapes or {}), *(nbytes or {})):
                 getattr(self.model_info, direction)(name)
             check_batch_size(self.model_info, batch)
+            for name, shape in (shapes or {}).items():
+                if specs[name].batched and len(shape):
+                    check_batch_size(self.model_info, shape[0])
             sizes = {
                 name: _known_nbytes(spec, (shapes or {}).get(name), batch, (nbytes or {}).get(name))
                 for name, spec in specs.items()
@@ -543,19 +547,23 @@ class Session:
         Parameters
         ----------
         inputs
-            Arrays by name; or, for a model with one input, the array alone, a
-            picture (``PIL.Image``, path, or array of pixels) or a list of
-            pictures, which become a batch. Arrays must have the model's
-            datatype and rank; lists of numbers are converted if they fit.
+            Arrays by name; or, for a model with one input, the array alone.
+            Arrays must have the model's datatype and rank; lists of numbers are
+            converted if they fit. An input that looks like a picture also takes
+            one: a path, a ``PIL.Image``, the bytes of a file, an array of pixels
+            (``[H, W]`` or ``[H, W, channels]`` of uint8, floats from 0 to 1, or
+            bool; of uint8 also with the channels first), or a list of these,
+            which becomes a batch.
         outputs
             The outputs to ask for; all by default.
         transform
             How a picture becomes the tensor: an :class:`ImageTransform`, the
             name of a preset, or None for :attr:`transform`.
         copy
-            False gives read-only views of shared memory, without a copy. They
-            stay readable for as long as they are kept; the session uses
-            another region meanwhile.
+            False gives read-only views of shared memory, without a copy, where
+            an output came through it (``BYTES`` are always copies). They stay
+            readable for as long as they are kept; the session uses another
+            region meanwhile.
         timeout
             The time limit in seconds for all that the server is asked, where it
             differs from the session's.
@@ -580,6 +588,10 @@ class Session:
             If the shared memory cannot be had.
         ServerUnreachableError, ServerTimeoutError, ServerRefusedError, ModelNotReadyError
             If there is no reply, or a refusal.
+        ModelFailedError
+            If the model's own code failed.
+        ArgumentError, SessionClosedError
+            If an option is of the wrong form, or the session was closed.
 
         Notes
         -----
@@ -628,6 +640,8 @@ class Session:
     def _wanted(self, names: Sequence[str] | None) -> list[TensorSpec]:
         if isinstance(names, str):
             names = (names,)
+        if names is not None and not names:
+            raise ArgumentError("no output is asked for", "leave outputs out to get all of them")
         specs = self.model_info.outputs
         return list(specs.values()) if names is None else [self.model_info.output(n) for n in names]
 
@@ -783,7 +797,8 @@ class Session:
         tables = []
         if model is not None:
             batch = f", batches up to {model.max_batch_size}" if model.max_batch_size else ""
-            rows.append(("model", f"{model.name} ({model.backend}{batch}, {model.state.lower()})"))
+            state = "" if self.closed else f", {model.state.lower()}"
+            rows.append(("model", f"{model.name} ({model.backend}{batch}{state})"))
             rows += [("input", str(spec)) for spec in model.inputs.values()]
             rows += [("output", str(spec)) for spec in model.outputs.values()]
         rows.append(("shared memory", self._shared_memory_text()))
@@ -873,7 +888,8 @@ def _known_nbytes(
     if spec.datatype == "BYTES":
         raise TensorShapeError(
             f"the size of {spec} is not known: BYTES elements have any length",
-            f"pass nbytes={{{spec.name!r}: BYTES}}, 4 more for each element",
+            f"pass nbytes={{{spec.name!r}: 1000}}, or how many it takes: 4 and its length for each "
+            "element",
         )
     raise TensorShapeError(
         f"the size of {spec} is not known: it has dynamic dimensions",

@@ -531,11 +531,16 @@ def test_pictures_are_classified(
 
 
 def test_every_form_of_a_picture_gives_the_same_answer(open_session: Open) -> None:
-    """Path, text, PIL image, array of pixels and the ready tensor are the same picture."""
+    """Path, bytes, PIL image, arrays of pixels and the ready tensor are the same picture."""
     session = open_session("classifier")
     path = samples.image("cat")
     with Image.open(path) as image:
-        forms = [path, str(path), image, np.asarray(image), session.transform(path)]
+        pixels = np.asarray(image)
+        channels_first = pixels.transpose(2, 0, 1)
+        forms = [
+            path, str(path), path.read_bytes(), image, session.transform(path), [path],
+            pixels, pixels / 255, channels_first, pixels[np.newaxis], channels_first[np.newaxis],
+        ]  # fmt: skip
         logits = [session.infer(form)["logits"] for form in forms]
     for other in logits[1:]:
         assert np.allclose(other, logits[0], atol=1e-4)

@@ -193,12 +193,11 @@ def test_an_onnx_file_is_served(embedded: Server, caller: Caller, identity_onnx:
 
 
 def test_adding_again_replaces(embedded: Server, caller: Caller, identity_onnx: Path) -> None:
-    """The same name again is taken by the next load."""
+    """The same name again replaces the model, and one that is loaded is loaded again at once."""
     embedded.add("again", identity_onnx)
     caller.load("again")
-    embedded.add("again", identity_onnx, max_batch_size=2)
     assert caller.config("again")["max_batch_size"] == 8
-    caller.load("again")
+    embedded.add("again", identity_onnx, max_batch_size=2)
     assert caller.config("again")["max_batch_size"] == 2
 
 

@@ -146,7 +146,7 @@ def test_the_secret_is_not_shown() -> None:
         assert "protected by a header" in bundle["text/html"]
     ended = server._repr_mimebundle_()
     for text in (repr(server), *ended.values()):
-        assert "ended with code" in text
+        assert "stopped" in text
         assert value not in text
     assert value not in server.log
 

@@ -47,6 +47,8 @@ class ServerProcess:
     ----------
     returncode
         The server's exit code as far as it is known; negative for a signal.
+    stopped
+        Whether it was running when it was told to stop, and so did not end by itself.
     pid
         The server's process id; 0 until it has started.
     """
@@ -62,6 +64,7 @@ class ServerProcess:
     ) -> None:
         self.folder = folder
         self.returncode: int | None = None
+        self.stopped = False
         self.pid = 0
         # The Python backend's pools in /dev/shm get a name by which they can be removed.
         self._pool_prefix = f"tritonic_nb_pool_{os.getpid()}_{secrets.token_hex(6)}_"
@@ -172,6 +175,8 @@ class ServerProcess:
         with self._lock:
             if self._kept_log is not None:
                 return
+            self._listen()
+            self.stopped = self.returncode is None
             self._tell(f"stop {grace_s}")
             try:
                 self._supervisor.wait(grace_s + 5.0)

@@ -257,12 +257,12 @@ class Server:
         parameters: Mapping[str, str] | None = None,
         replace: bool = False,
     ) -> str | tuple[str, ...]:
-        """Put a model into the server's repository, for the next load to take.
+        """Put a model into the server's repository.
 
         ``add("classifier", "x.onnx")`` and ``add("mine", "folder")`` add one model
         under a name; ``add("folder")`` adds a model under the file's or folder's own
         name, or every model of a model repository. A name that was added before is
-        replaced: a loaded model goes on unchanged until it is loaded again.
+        replaced, and loaded again if it was loaded.
 
         An ONNX file's configuration is derived from the file. When the first
         dimension of every input and output is dynamic (and has the same symbol,
@@ -312,11 +312,13 @@ class Server:
             if path is not None:
                 given = os.fspath(name)
                 self._add_one(given, source, max_batch_size, texts, replace=replace)
+                self._load(name for name in (given,) if self._is_ready(name))
                 return given
             added = []
             for model, folder in self._sources(source):
                 self._add_one(model, folder, max_batch_size, texts, replace=replace)
                 added.append(model)
+            self._load(name for name in added if self._is_ready(name))
             return tuple(added)
 
     def _sources(self, source: Path) -> list[tuple[str, Path]]:
@@ -413,6 +415,14 @@ class Server:
                 f"the server at {self.url} has ended", "start another one with serve()"
             )
 
+    def _is_ready(self, name: str) -> bool:
+        """Whether a model is loaded."""
+        path = f"/v2/models/{quote(name, safe='')}/ready"
+        try:
+            return request(self._ports.http, "GET", path)[0] == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
     def _load(self, names: Iterable[str]) -> None:
         """Load models, in order.
 
@@ -455,7 +465,7 @@ class Server:
 
     def __repr__(self) -> str:
         code = self._process.returncode
-        state = f"pid {self.pid}" if code is None else f"ended with code {code}"
+        state = f"pid {self.pid}" if code is None else self._end()
         guard = "protected" if self.headers else "not protected"
         return (
             f"<Server Triton {self.version} at {self.url}, gRPC {self.grpc_url}, {guard}, {state}>"
@@ -464,6 +474,11 @@ class Server:
     def _repr_mimebundle_(self, **_options: Any) -> dict[str, str]:
         title, rows = self._described()
         return {"text/plain": plain(title, rows), "text/html": card(title, rows)}
+
+    def _end(self) -> str:
+        """Say how it ended. One that is stopped is killed in the end, which says nothing."""
+        process = self._process
+        return "stopped" if process.stopped else f"ended by itself with code {process.returncode}"
 
     def _described(self) -> tuple[str, list[tuple[str, str]]]:
         """Describe the server by what is known, without asking anyone."""
@@ -477,7 +492,7 @@ class Server:
                 "APIs",
                 "protected by a header" if self.headers else "open to whoever reaches the port",
             ),
-            ("state", f"running, pid {self.pid}" if code is None else f"ended with code {code}"),
+            ("state", f"running, pid {self.pid}" if code is None else self._end()),
         ]
         if code is None:
             added = self._repository.added

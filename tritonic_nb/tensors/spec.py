@@ -113,6 +113,8 @@ class TensorSpec:
         return str(self)[len(self.name) + 1 + len(self.datatype) + 1 :]
 
     def _rank_remedy(self, rank: int) -> str:
+        if self.batched and rank == 1 and self.shape[1:] == (1,):
+            return "give each item of the batch a row of its own: array[:, np.newaxis]"
         if self.batched and rank == self.rank - 1:
             return "add the batch dimension: array[np.newaxis]"
         return f"give an array of {self.rank} dimensions"
@@ -153,7 +155,7 @@ class ModelSpec:
     outputs: Mapping[str, TensorSpec]
     state: str = "READY"
     stateful: bool = False
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)  # may be long
 
     @classmethod
     def from_server(

@@ -52,6 +52,11 @@ _FAULTS = (
         "enlarge it (docker run --shm-size=2g, mount -o remount,size=2g /dev/shm), or send less",
     ),
     _fault(
+        r"^ONNX Runtime: |stub process .* is not healthy",
+        ModelFailedError,
+        "compare what you sent with session.model_info; session.load() starts the model anew",
+    ),
+    _fault(
         r"^(in ensemble .*?, )?failed to process the request\(s\) for model",
         ModelFailedError,
         "the model's own code raised this: mend the model, or what it was given",
@@ -59,8 +64,9 @@ _FAULTS = (
     _fault(
         r"is restricted, expecting header",
         RestrictedApiError,
-        "pass headers={'NAME': 'VALUE'} with the header that the message names "
-        "(a Session(server) of an embedded server sends its own)",
+        "pass headers={'NAME': 'VALUE'} with the header that the server demands: of an embedded "
+        "server, Session(server) sends it by itself, server.headers has it, and "
+        "`tritonic-nb serve --headers-file` writes it; a server that was started anew has another",
     ),
     _fault(
         r"client shared memory is disabled|allow-client-shm",
@@ -107,6 +113,12 @@ _FAULTS = (
         "see session.models() for what the server's repository has",
     ),
     _fault(
+        r"(failed to load|load failed)(.|\n)*(ModuleNotFoundError|No module named)",
+        ModelLoadError,
+        "a model runs in the server's own Python, not in the notebook's: the embedded server's has "
+        "NumPy and ONNX Runtime only; do without the module, or export the model to ONNX",
+    ),
+    _fault(
         r"failed to load|load failed",
         ModelLoadError,
         "read the reason above, mend the model and load it again",
@@ -115,6 +127,11 @@ _FAULTS = (
         r"request for unknown model|not ready|no available version",
         ModelNotReadyError,
         "load it: session.load(MODEL), or Session(..., load=True)",
+    ),
+    _fault(
+        r"unexpected inference (input|output)",
+        ModelNotReadyError,
+        "the model was loaded anew with other tensors: session.use(MODEL) learns them",
     ),
     _fault(
         r"unexpected shape|unexpected number of|byte size|batch[- ]size",

@@ -29,23 +29,28 @@ class TritonPythonModel:
 
     def answer(self, request):
         """Run the model for one request; its own words where it refuses."""
-        feed = {}
-        for name, rank in self.ranks.items():
-            array = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
-            # Triton's configuration has a [1] where the model has no dimension.
-            array = array.reshape(array.shape[:rank]) if rank <= self.batched else array
-            feed[name] = as_text(array) if array.dtype == np.object_ else array
         names = list(request.requested_output_names())
         try:
-            arrays = self.session.run(names, feed)
+            arrays = self.session.run(names, self.feed(request))
         except Exception as error:
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error)))
+            said = f"ONNX Runtime: {error}"
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(said))
         return pb_utils.InferenceResponse(
             [
                 pb_utils.Tensor(name, self.padded(as_bytes(array)))
                 for name, array in zip(names, arrays, strict=True)
             ]
         )
+
+    def feed(self, request):
+        """Return a request's inputs as ONNX Runtime takes them."""
+        arrays = {}
+        for name, rank in self.ranks.items():
+            array = pb_utils.get_input_tensor_by_name(request, name).as_numpy()
+            # Triton's configuration has a [1] where the model has no dimension.
+            array = array.reshape(array.shape[:rank]) if rank <= self.batched else array
+            arrays[name] = as_text(array, name) if array.dtype == np.object_ else array
+        return arrays
 
     def padded(self, array):
         """Give an array the one dimension besides the batch that Triton wants."""
@@ -74,9 +79,14 @@ def providers():
     return [name for name in wanted if name in onnxruntime.get_available_providers()]
 
 
-def as_text(array):
-    """Return an array of bytes as an array of text, which ONNX Runtime takes."""
-    decoded = [item.decode("utf-8", "replace") for item in array.ravel()]
+def as_text(array, name):
+    """Return an array of bytes as an array of text, which is what strings are in ONNX."""
+    decoded = []
+    for index, item in enumerate(array.ravel()):
+        try:
+            decoded.append(item.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"element {index} of input '{name}' is not text: {error}") from error
     return np.array(decoded, dtype=np.object_).reshape(array.shape)
 
 
