@@ -115,7 +115,7 @@ def test_serve_is_protected_unless_opened(tmp_path: Path) -> None:
     file.touch()
     refused = run("serve", "--headers-file", str(file))
     assert refused.returncode == 1
-    assert "File exists" in refused.stderr
+    assert "it exists" in refused.stderr
 
 
 @pytest.mark.parametrize("port", ["80000", "x", "-1"])

@@ -24,6 +24,20 @@ from tritonic_nb import images, samples
 from tritonic_nb.errors import ArgumentError, ImageError, ImageReadError, ImageTooLargeError
 from tritonic_nb.images import ImageTransform, is_image_like, load_image, transform_for
 
+
+def test_a_phone_picture_is_turned_once(tmp_path: Path) -> None:
+    """A picture that says how it was held is turned upright, and not again by the next reader."""
+    with Image.open(samples.image("espresso")) as upright:
+        lying = upright.transpose(Image.Transpose.ROTATE_90)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        lying.save(tmp_path / "phone.png", exif=exif)
+        once = load_image(tmp_path / "phone.png")
+        assert once.size == upright.size
+        assert load_image(load_image(once)).size == upright.size
+        assert np.array_equal(np.asarray(once), np.asarray(upright.convert("RGB")))
+
+
 CROP = "middle part (0.875 of the short side) resized to"
 CLASSIFIER = ImageTransform(224, 224, mean=127, std=128)
 

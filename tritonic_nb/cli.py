@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
 import numpy.typing as npt
 
@@ -116,8 +118,9 @@ def _serve(options: argparse.Namespace) -> int:
     names, files = _models(options.models or NVIDIA_EXAMPLES)
     # SIGTERM ends it as Ctrl-C does, so that the server and its files go too.
     signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)  # the terminal was closed
+    _check_new_file(options.headers_file)
     with (
-        _private_file(options.headers_file) as headers_file,
         serve(
             names,
             protected=not options.open,
@@ -125,14 +128,12 @@ def _serve(options: argparse.Namespace) -> int:
             grpc_port=options.grpc_port,
             metrics_port=options.metrics_port,
         ) as server,
+        _headers_file(options.headers_file, server.headers),
     ):
         for name, path in files.items():
             server.add(name, path)
             with server.session(model=name, shared_memory=SharedMemoryType.NONE):
                 pass  # opening a session loads its model
-        if headers_file:
-            json.dump(server.headers, headers_file)
-            headers_file.flush()
         _announce(server, (*names, *files), options)
         try:
             server.wait()
@@ -171,26 +172,36 @@ def _announce(server: Server, models: Sequence[str], options: argparse.Namespace
 
 
 @contextmanager
-def _private_file(path: Path | None) -> Iterator[IO[str] | None]:
-    """Make a new file that only its owner can read, and remove it afterwards."""
+def _headers_file(path: Path | None, headers: Mapping[str, str]) -> Iterator[None]:
+    """Write the headers to a new file that only its owner can read, and remove it afterwards."""
     if path is None:
-        yield None
+        yield
         return
+    folder = Path(tempfile.mkdtemp(prefix=".tritonic_nb_", dir=path.parent))  # for its owner alone
     try:
-        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except OSError as error:
-        raise ArgumentError(
-            f"{path} cannot be written: {error.strerror}", "name a new file in a folder of yours"
-        ) from error
+        made = folder / "headers.json"
+        made.touch(0o600)
+        made.write_text(json.dumps(headers), encoding="utf-8")
+        os.link(made, path)  # whole at once, and never over another file
+    finally:
+        shutil.rmtree(folder)
     try:
-        with os.fdopen(fd, "w") as file:
-            yield file
+        yield
     finally:
         path.unlink(missing_ok=True)
 
 
+def _check_new_file(path: Path | None) -> None:
+    if path is not None and (path.exists() or not path.parent.is_dir()):
+        raise ArgumentError(
+            f"{path} cannot be written: it exists, or its folder does not",
+            "name a new file in a folder of yours",
+        )
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the clean-up
+    for each in (signal.SIGTERM, signal.SIGHUP):  # a second one must not stop the clean-up
+        signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -19,7 +19,7 @@ import stat
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, TypeAlias
@@ -145,7 +145,9 @@ def _from_path(source: str | os.PathLike[str]) -> Image.Image:
         raise ImageReadError(
             f"{text!r} is a web address, not a file", "download it first and pass the file"
         )
-    path = Path(text).expanduser()
+    path = Path(text)
+    with suppress(RuntimeError):  # ~ of nobody that is known: a name like any other
+        path = path.expanduser()
     name = repr(text)
     with _open_regular(path, name) as file:
         return _normalised(_decoded(file, name), name)
@@ -159,7 +161,7 @@ def _open_regular(path: Path, name: str) -> IO[bytes]:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageReadError(
             f"{name} cannot be opened: {reason}",
-            f"check the path; a relative one is looked for in {Path.cwd()}, and ~ is not expanded",
+            f"check the path; a relative one is looked for in {Path.cwd()}",
         ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -243,7 +245,11 @@ def _upright(image: Image.Image, original: Image.Image) -> Image.Image:
     with _no_warnings():
         orientation = original.getexif().get(_EXIF_ORIENTATION, 1)
     method = _UPRIGHT.get(orientation)
-    return image if method is None else image.transpose(method)
+    if method is None:
+        return image
+    upright = image.transpose(method)
+    upright.info.clear()  # it would tell the next reader to turn it once more
+    return upright
 
 
 def _plain_mode(image: Image.Image) -> Image.Image:

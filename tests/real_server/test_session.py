@@ -683,6 +683,8 @@ def test_a_server_that_hangs_is_given_up_in_time(shm_names: Callable[[], set[str
             if prepared:
                 session.infer(INPUT0=ONES, INPUT1=ONES)
             os.kill(server.pid, signal.SIGSTOP)
+            while Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+                time.sleep(0.01)
             started = time.monotonic()
             with pytest.raises(ServerTimeoutError):
                 session.infer(INPUT0=ONES, INPUT1=ONES, timeout=0.3)

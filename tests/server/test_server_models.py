@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import onnx_files as onnx
 import pytest
 import tritonclient.http as triton
 
+from tritonic_nb import samples
 from tritonic_nb.errors import (
     ArgumentError,
     ModelFileError,
     ModelLoadError,
+    ServerStartError,
     ServerUnreachableError,
 )
-from tritonic_nb.server import NVIDIA_EXAMPLES, Server, serve
+from tritonic_nb.server import NVIDIA_EXAMPLES, Server, prepare, serve
 from tritonic_nb.server.repository import TEACHING_MODELS
 
 DTYPES: dict[str, Any] = {
@@ -398,3 +401,68 @@ def test_a_stopped_server_takes_no_model(identity_onnx: Path) -> None:
     with pytest.raises(ServerUnreachableError, match="ended"):
         server.add("x", identity_onnx)
     assert server.models == ()
+
+
+def test_paths_of_any_language_and_links(
+    embedded: Server, caller: Caller, tmp_path: Path, identity_onnx: Path
+) -> None:
+    """An ONNX file with an umlaut and a space in its path, behind a link, is served."""
+    folder = tmp_path / "Modèle für Jürgen"
+    folder.mkdir()
+    (folder / "ünï.onnx").symlink_to(identity_onnx)
+    embedded.add("abroad", folder / "ünï.onnx")
+    caller.load("abroad")
+
+
+def test_a_users_model_folder_stays_as_it_is(
+    embedded: Server, caller: Caller, tmp_path: Path
+) -> None:
+    """Python leaves nothing in the folder that was added."""
+    folder = tmp_path / "mine"
+    (folder / "1").mkdir(parents=True)
+    (folder / "1" / "helper.py").write_text("VALUE = 1\n")
+    (folder / "1" / "model.py").write_text(
+        "from helper import VALUE\n\n\nclass TritonPythonModel:\n    pass\n"
+    )
+    (folder / "config.pbtxt").write_text('backend: "python"\n')
+    embedded.add("mine_untouched", folder)
+    caller.load("mine_untouched")
+    assert sorted(path.name for path in (folder / "1").iterdir()) == ["helper.py", "model.py"]
+
+
+def test_nothing_beside_the_notebook_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files beside the notebook cannot take the place of what models import."""
+    for name in ("random", "json", "numpy", "onnxruntime"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong file')\n")
+    monkeypatch.chdir(tmp_path)
+    with serve(["edges"]) as server:
+        assert server.running
+
+
+def test_a_temp_folder_that_triton_cannot_use_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TMPDIR with a space or a semicolon is told before the start, and nothing is left."""
+    odd = tmp_path / "a b;c"
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(odd))
+    with pytest.raises(ServerStartError, match="TMPDIR"):
+        serve()
+    assert not list(odd.iterdir())
+
+
+def test_a_cache_folder_with_an_odd_path_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spaces, colons and umlauts in the cache folder's path do no harm."""
+    odd = tmp_path / "ünï: c d;e"
+    runtime = prepare()
+    odd.mkdir()
+    (odd / runtime.folder.name).symlink_to(runtime.folder)
+    monkeypatch.setenv("TRITONIC_NB_CACHE", str(odd))
+    monkeypatch.delenv("TRITONIC_NB_PYTHON", raising=False)
+    with serve(["edges"]) as server:
+        server.add("classifier", samples.classifier())
+        server._load(["classifier"])

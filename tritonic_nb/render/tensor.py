@@ -102,7 +102,10 @@ def _sample(array: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], str]:
 
 def _texts(array: npt.NDArray[Any]) -> str:
     items = array.ravel().tolist()
-    size = sum(len(item if isinstance(item, bytes) else str(item).encode()) for item in items)
+    size = sum(
+        len(item if isinstance(item, bytes) else str(item).encode("utf-8", "replace"))
+        for item in items
+    )
     return f"{human_bytes(size)}, {len(items):,} {'text' if len(items) == 1 else 'texts'}"
 
 

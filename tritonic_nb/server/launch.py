@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -29,6 +30,7 @@ PORT_ATTEMPTS = 4
 READY_POLL_S = 0.01
 LOG_LINES = 12
 TCP_LISTEN = "0A"
+PLAIN_PATH = re.compile(r"[A-Za-z0-9_./+@%=-]+")
 RESTRICTED_APIS = "model-repository,shared-memory,trace,logging"
 # A gRPC client has to send the name that was configured with this in front. With
 # it in HTTP's configuration and without it in gRPC's, one header opens both.
@@ -57,6 +59,13 @@ class Ports:
         ServerStartError
             One that was asked for is taken.
         """
+        given = [number for number in (self.http, self.grpc, self.metrics) if number]
+        if len(set(given)) < len(given):
+            raise ServerStartError(
+                f"HTTP, gRPC and metrics were given the ports {self.http}, {self.grpc} and "
+                f"{self.metrics}, and each needs one of its own",
+                "give different ports, or 0 for a free one",
+            )
         with contextlib.ExitStack() as held:
             # All are held until all are chosen, so that none is chosen twice.
             numbers = [
@@ -225,8 +234,7 @@ def launch_once(
 ) -> Launch:
     """Start a server on ports that were free a moment ago."""
     secret = secrets.token_urlsafe(24) if protected else ""
-    # mkdtemp makes it readable for this user alone.
-    folder = Path(tempfile.mkdtemp(prefix="tritonic_nb_server_"))
+    folder = server_folder()
     try:
         repository = Repository(folder / "repository")
         process = ServerProcess(
@@ -246,6 +254,27 @@ def launch_once(
         process.stop(0.5)
         raise
     return Launch(installation, ports, headers, process, repository, version)
+
+
+def server_folder() -> Path:
+    """Make the server's own folder, readable for this user alone.
+
+    Triton starts its Python backend through a shell and quotes nothing, and that
+    Python takes file names for ASCII: so the path must be a plain one.
+
+    Raises
+    ------
+    ServerStartError
+        The folder for temporary files has another name.
+    """
+    place = tempfile.gettempdir()
+    if not PLAIN_PATH.fullmatch(place):
+        raise ServerStartError(
+            f"the folder for temporary files is {place!r}, and Triton cannot start its Python "
+            "backend there: only ASCII letters, digits and ./_+@%=- do",
+            "set TMPDIR to a folder with a plain name, such as /tmp, before Python starts",
+        )
+    return Path(tempfile.mkdtemp(prefix="tritonic_nb_server_"))
 
 
 def command_line(
@@ -268,7 +297,10 @@ def command_line(
         f"--metrics-port={ports.metrics}",
     ]
     if installation.backends is not None:
-        command.append(f"--backend-directory={installation.backends}")
+        # By a link, because the cache folder's path may be one that the shell splits.
+        backends = repository.parent / "backends"
+        backends.symlink_to(installation.backends)
+        command.append(f"--backend-directory={backends}")
     if not installation.auto_complete:
         command.append("--disable-auto-complete-config")
     if installation.allow_client_shm:
@@ -360,22 +392,26 @@ def last_lines(log: str) -> str:
 
 
 def listens(pid: int, ports: Ports) -> bool:
-    """Tell whether a process itself listens on all three ports.
+    """Tell whether a server itself listens on all three ports.
 
     Triton writes "Started ..." before it binds a port, and a stranger may answer on
-    one that it then fails to get: so the kernel is asked.
+    one that it then fails to get: so the kernel is asked. The process may be a
+    script that started the server, in its process group.
     """
-    try:
-        held = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
-    except PermissionError:
-        return True
-    except OSError:
-        # It ended just now, or closed a descriptor while they were read.
+    if not pid:  # not started yet
         return False
+    held: set[str] = set()
+    for member in group(pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended just now
+            try:
+                held |= {str(entry.readlink()) for entry in Path(f"/proc/{member}/fd").iterdir()}
+            except PermissionError:
+                return True
     rows = [
         row.split()
-        for table in ("tcp", "tcp6")
-        for row in Path(f"/proc/net/{table}").read_text(encoding="ascii").splitlines()[1:]
+        for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+        if table.exists()  # there is no second one without IPv6
+        for row in table.read_text(encoding="ascii").splitlines()[1:]
     ]
     own = {
         int(row[1].rpartition(":")[2], 16)
@@ -383,3 +419,13 @@ def listens(pid: int, ports: Ports) -> bool:
         if row[3] == TCP_LISTEN and f"socket:[{row[9]}]" in held
     }
     return {ports.http, ports.grpc, ports.metrics} <= own
+
+
+def group(pid: int) -> list[int]:
+    """Return the processes of a process group."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(int(entry.name)) == pid:
+                found.append(int(entry.name))
+    return found

@@ -301,9 +301,9 @@ class Server:
         ServerUnreachableError
             The server has ended.
         """
-        if max_batch_size < 0:
+        if not isinstance(max_batch_size, int) or max_batch_size < 0:
             raise ArgumentError(
-                f"max_batch_size is {max_batch_size}", "give 0 for no batching, or a number above"
+                f"max_batch_size is {max_batch_size!r}", "give 0 for no batching, or a number above"
             )
         source = resolve_source(name if path is None else path)
         texts = {str(key): str(value) for key, value in (parameters or {}).items()}
@@ -314,6 +314,9 @@ class Server:
                 self._add_one(given, source, max_batch_size, texts, replace=replace)
                 self._load(name for name in (given,) if self._is_ready(name))
                 return given
+            for model, _ in self._sources(source):
+                if model:  # before the first is added: all of them or none
+                    self._repository.check_name(model, replace=replace)
             added = []
             for model, folder in self._sources(source):
                 self._add_one(model, folder, max_batch_size, texts, replace=replace)

@@ -262,7 +262,7 @@ class Repository:
         )
         staging = self._staging(name)
         (staging / "1").mkdir()
-        (staging / "1" / "model.onnx").symlink_to(file.resolve())
+        (staging / "1" / "model.onnx").symlink_to(file)
         if backend == "python":
             copy_code("onnx_model.py", staging / "1")
         (staging / "config.pbtxt").write_text(config.text(), encoding="utf-8")
@@ -281,8 +281,10 @@ class Repository:
                 ) from error
         staging = self._staging(name)
         for entry in source.iterdir():
-            if entry.name != "config.pbtxt":
-                (staging / entry.name).symlink_to(entry.resolve())
+            if entry.is_dir() and entry.name.isdecimal():
+                link_version(entry, staging / entry.name)
+            elif entry.name != "config.pbtxt":
+                (staging / entry.name).symlink_to(entry.absolute())
         text += "\n" + parameters_text(parameters)
         (staging / "config.pbtxt").write_text(text, encoding="utf-8")
         self._publish(staging, name)
@@ -307,12 +309,25 @@ class Repository:
 
 
 def copy_code(code: str, version: Path) -> None:
-    """Put a model's code into its version folder.
-
-    The file named ``__pycache__`` keeps Python from making a folder of that name:
-    Triton would take that for a change, and load the model anew the next time.
-    """
+    """Put a model's code into its version folder."""
     shutil.copyfile(MODEL_CODE / code, version / "model.py")
+    keep_python_out(version)
+
+
+def link_version(source: Path, version: Path) -> None:
+    """Make a version folder of links to the entries of the user's own."""
+    version.mkdir()
+    for entry in source.iterdir():
+        if entry.name != "__pycache__":
+            (version / entry.name).symlink_to(entry.absolute())
+    keep_python_out(version)
+
+
+def keep_python_out(version: Path) -> None:
+    """Keep Python from making a folder ``__pycache__``, by a file of that name.
+
+    Triton would take it for a change, and load the model anew the next time.
+    """
     (version / "__pycache__").touch()
 
 
@@ -493,10 +508,12 @@ def resolve_source(path: str | os.PathLike[str]) -> Path:
     ModelFileError
         There is nothing there.
     """
-    source = Path(path).expanduser()
-    if not source.exists():
+    try:
+        source = Path(path).expanduser().absolute()
+        source.stat()
+    except (OSError, RuntimeError, TypeError) as error:  # ~ of nobody; not a path at all
         raise ModelFileError(
-            f"no such file or folder: {source}",
+            f"no such file or folder: {path} ({error})",
             f"check the path; a relative one starts at {Path.cwd()}",
-        )
-    return source.absolute()
+        ) from error
+    return source

@@ -115,8 +115,10 @@ class Runtime:
 
         variables = clean_environment(os.environ)
         variables["PATH"] = joined(folder / "bin", variables.get("PATH"))
+        # By a link, because a colon in the cache folder's path would split the list.
+        (folder / "triton").symlink_to(self.site / "nvidia_pytriton.libs")
         variables["LD_LIBRARY_PATH"] = joined(
-            self.site / "nvidia_pytriton.libs",
+            folder / "triton",
             folder / "lib",
             # Kept: on some machines it is the way to the CUDA driver.
             variables.get("LD_LIBRARY_PATH"),
@@ -140,11 +142,14 @@ class Runtime:
         subprocess.TimeoutExpired
             It was killed.
         """
-        variables = clean_environment(os.environ)
-        variables["PYTHONPATH"] = str(self.site)
+        # Not by PYTHONPATH, which a colon in the cache folder's path would split.
+        start = (
+            "import runpy, sys; sys.path.insert(0, sys.argv[1]); del sys.argv[:2]; "
+            "runpy.run_path(sys.argv[0], run_name='__main__')"
+        )
         return subprocess.run(
-            [self.interpreter.executable, "-s", str(program), *arguments],
-            env=variables,
+            [self.interpreter.executable, "-I", "-c", start, self.site, program, *arguments],
+            env=clean_environment(os.environ),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout,
@@ -248,6 +253,9 @@ def open_prepared(folder: Path, interpreter: Interpreter | None) -> Runtime | No
         The Python to run it with; ``None`` for the one that it was made with.
     """
     try:
+        # It names a program that will run: only one's own, or root's, is trusted.
+        if folder.stat().st_uid not in (0, os.getuid()):
+            return None
         manifest = json.loads((folder / "manifest.json").read_bytes())
         made_with = read_interpreter(manifest["interpreter"])
         complete = all(
@@ -316,6 +324,7 @@ def make(folder: Path, interpreter: Interpreter, say: Callable[[str], None]) -> 
         say("Compiling ...")
         compile_sources(staging / "site", interpreter)
         write_manifest(staging, interpreter)
+        staging.chmod(0o755)  # for other users too, where the cache folder is a shared one
         if folder.exists():
             # A half-made or damaged one. Renamed first, because a server may
             # still run from it and removal takes a while.
@@ -351,6 +360,10 @@ def install(site: Path, interpreter: Interpreter, say: Callable[[str], None]) ->
     for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON"):
         variables.pop(name, None)
     variables["PIP_REQUIRE_VIRTUALENV"] = "0"
+    # What pip unpacks lies on the disk that was checked, and goes with the rest.
+    scratch = site.parent / "tmp"
+    scratch.mkdir()
+    variables["TMPDIR"] = str(scratch)
     last: deque[str] = deque(maxlen=12)
     with subprocess.Popen(
         command,
@@ -385,6 +398,7 @@ def install(site: Path, interpreter: Interpreter, say: Callable[[str], None]) ->
 
 def arrange(staging: Path, interpreter: Interpreter) -> None:
     """Put the interpreter's stub where the server looks for it, and save disk."""
+    shutil.rmtree(staging / "tmp")
     site = staging / "site"
     triton = site / "pytriton/tritonserver"
     stub = "triton_python_backend_stub"

@@ -90,6 +90,8 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr.fileno(),
             start_new_session=True,
+            # Not the notebook's folder: a model would import what lies beside the notebook.
+            cwd=str(spec["folder"]),
             preexec_fn=prepare,  # noqa: PLW1509 - this process has one thread
         )
         self.pid = process.pid
@@ -133,13 +135,17 @@ class Child:
         the last request and the last model. Triton 2.51 then sleeps for up to two
         seconds more, which a notebook need not wait for.
         """
-        return self.stubs_only and not has_child_process(self.pid)
+        return self.stubs_only and not child_processes(self.pid)
 
     def sweep(self) -> None:
         """Kill what is left of the group, and remove the Python backend's pools."""
         deadline = time.monotonic() + 2.0
         while time.monotonic() < deadline:
             self.signal(signal.SIGKILL)
+            # A helper of a model may have left the group; as an orphan it came to us.
+            for pid in child_processes(os.getpid()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             self.reap()
             if not has_children():
                 break
@@ -157,8 +163,9 @@ def has_children() -> bool:
     return True
 
 
-def has_child_process(parent: int) -> bool:
-    """Tell whether a process has children that have not ended."""
+def child_processes(parent: int) -> list[int]:
+    """Return a process's children that have not ended."""
+    found = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
             # The name, in parentheses, may hold anything; state and parent follow it.
@@ -166,8 +173,8 @@ def has_child_process(parent: int) -> bool:
         except OSError:
             continue
         if int(ppid) == parent and state != "Z":
-            return True
-    return False
+            found.append(int(status.parent.name))
+    return found
 
 
 def say(text: str) -> None:
@@ -263,10 +270,10 @@ def main() -> int:
             child.sweep()
             say(f"exit {child.returncode}")
         grace_s = watch.next()
-    if child is not None:
+    # One that has ended was swept then; its process id may be somebody else's by now.
+    if child is not None and not ended:
         child.stop(grace_s)
-        if not ended:
-            say(f"exit {child.returncode}")
+        say(f"exit {child.returncode}")
     shutil.rmtree(spec["folder"], ignore_errors=True)
     return 0
 

@@ -17,9 +17,12 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         self.batched = config["max_batch_size"] > 0
         link = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
-        # The link's target, because weights kept outside the file are looked for beside it.
+        # The link's target, because weights kept outside the file are looked for beside it;
+        # and one step only, because the target may be a link itself, away from its weights.
+        # In bytes, because this Python takes file names for ASCII.
+        target = os.readlink(os.fsencode(link)).decode("utf-8")  # noqa: PTH115 - bytes
         self.session = onnxruntime.InferenceSession(
-            str(link.resolve()), sess_options=session_options(), providers=providers()
+            target, sess_options=session_options(), providers=providers()
         )
         self.ranks = {node.name: len(node.shape) for node in self.session.get_inputs()}
 
