@@ -22,7 +22,6 @@ import numpy.typing as npt
 from tritonic_nb import __version__, samples
 from tritonic_nb.errors import ArgumentError, TritonicError
 from tritonic_nb.images import ImageTransform, load_image
-from tritonic_nb.memory import SharedMemoryType
 from tritonic_nb.render import human_bytes
 from tritonic_nb.server import NVIDIA_EXAMPLES, Server, prepare, serve
 from tritonic_nb.session import Session
@@ -130,10 +129,10 @@ def _serve(options: argparse.Namespace) -> int:
         ) as server,
         _headers_file(options.headers_file, server.headers),
     ):
-        for name, path in files.items():
-            server.add(name, path)
-            with server.session(model=name, shared_memory=SharedMemoryType.NONE):
-                pass  # opening a session loads its model
+        with server.session() as session:
+            for name, path in files.items():
+                server.add(name, path)
+                session.load(name)
         _announce(server, (*names, *files), options)
         try:
             server.wait()

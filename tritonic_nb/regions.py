@@ -89,7 +89,8 @@ class RegionSet:
         fitting = [region for region in had if region.slot_nbytes >= nbytes]
         free = [region for region in fitting if not region.pinned()]
         if free:
-            self._use(free[0], had)
+            if free[0] is not had[0]:
+                self._use(free[0], had)
             return free[0]
         slot_nbytes = -(-nbytes // _PAGE_NBYTES) * _PAGE_NBYTES
 

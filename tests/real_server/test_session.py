@@ -22,6 +22,7 @@ from PIL import Image
 
 import tritonic_nb
 from tests.conftest import TEST_URL
+from tests.model_folders import python_model
 from tritonic_nb import ImageTransform, SharedMemoryType, samples
 from tritonic_nb.errors import (
     ArgumentError,
@@ -130,11 +131,8 @@ def test_a_model_that_fails_to_load_tells_why(
     server: Any, open_session: Open, tmp_path: Path
 ) -> None:
     """The server's reason is in the error, and the session goes on."""
-    folder = tmp_path / "broken"
-    (folder / "1").mkdir(parents=True)
-    (folder / "1" / "model.py").write_text("raise RuntimeError('no coffee left')\n")
-    (folder / "config.pbtxt").write_text('backend: "python"\n')
-    server.add("broken", folder)
+    code = "raise RuntimeError('no coffee left')\n"
+    server.add("broken", python_model(tmp_path / "broken", code))
     session = open_session("simple")
     with pytest.raises(tritonic_nb.errors.ModelLoadError, match="no coffee left"):
         session.use("broken")
@@ -772,18 +770,14 @@ def test_a_models_own_error_is_told_as_such(
     server: Any, open_session: Open, tmp_path: Path
 ) -> None:
     """What a model raises is its own error, whatever words are in it."""
-    folder = tmp_path / "moody"
-    (folder / "1").mkdir(parents=True)
-    (folder / "1" / "model.py").write_text(
+    code = (
         "class TritonPythonModel:\n"
         "    def execute(self, requests):\n"
         "        raise RuntimeError('Unable to find shared memory region: not ready')\n"
     )
     tensor = "[{{ name: '{}', data_type: TYPE_FP32, dims: [1] }}]"
-    (folder / "config.pbtxt").write_text(
-        f'backend: "python"\ninput {tensor.format("X")}\noutput {tensor.format("Y")}\n'
-    )
-    server.add("moody", folder)
+    config = f"input {tensor.format('X')}\noutput {tensor.format('Y')}\n"
+    server.add("moody", python_model(tmp_path / "moody", code, config))
     session = open_session("moody")
     with pytest.raises(ModelFailedError, match="not ready"):
         session.infer([1.0])

@@ -14,6 +14,7 @@ import onnx_files as onnx
 import pytest
 import tritonclient.http as triton
 
+from tests.model_folders import python_model
 from tritonic_nb import samples
 from tritonic_nb.errors import (
     ArgumentError,
@@ -418,13 +419,9 @@ def test_a_users_model_folder_stays_as_it_is(
     embedded: Server, caller: Caller, tmp_path: Path
 ) -> None:
     """Python leaves nothing in the folder that was added."""
-    folder = tmp_path / "mine"
-    (folder / "1").mkdir(parents=True)
+    code = "from helper import VALUE\n\n\nclass TritonPythonModel:\n    pass\n"
+    folder = python_model(tmp_path / "mine", code)
     (folder / "1" / "helper.py").write_text("VALUE = 1\n")
-    (folder / "1" / "model.py").write_text(
-        "from helper import VALUE\n\n\nclass TritonPythonModel:\n    pass\n"
-    )
-    (folder / "config.pbtxt").write_text('backend: "python"\n')
     embedded.add("mine_untouched", folder)
     caller.load("mine_untouched")
     assert sorted(path.name for path in (folder / "1").iterdir()) == ["helper.py", "model.py"]

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from server_helpers import SHM, alive, eventually, run_script
 
+from tests.model_folders import python_model
 from tritonic_nb.errors import (
     ModelLoadError,
     ModelNotFoundError,
@@ -286,10 +287,7 @@ def test_an_unknown_teaching_model_is_refused_before_the_start() -> None:
 
 def test_a_model_that_fails_at_start_stops_the_server(tmp_path: Path) -> None:
     """A model of serve(models=...) that cannot load is an error with its own words."""
-    model = tmp_path / "failing"
-    (model / "1").mkdir(parents=True)
-    (model / "config.pbtxt").write_text('backend: "python"\n')
-    (model / "1/model.py").write_text("raise RuntimeError('out of luck')\n")
+    model = python_model(tmp_path / "failing", "raise RuntimeError('out of luck')\n")
     before = pools(os.getpid())
     with pytest.raises(ModelLoadError, match="out of luck"):
         serve({"failing": model})

@@ -314,11 +314,12 @@ class Server:
                 self._add_one(given, source, max_batch_size, texts, replace=replace)
                 self._load(name for name in (given,) if self._is_ready(name))
                 return given
-            for model, _ in self._sources(source):
+            sources = self._sources(source)
+            for model, _ in sources:
                 if model:  # before the first is added: all of them or none
                     self._repository.check_name(model, replace=replace)
             added = []
-            for model, folder in self._sources(source):
+            for model, folder in sources:
                 self._add_one(model, folder, max_batch_size, texts, replace=replace)
                 added.append(model)
             self._load(name for name in added if self._is_ready(name))

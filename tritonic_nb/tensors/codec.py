@@ -22,6 +22,7 @@ from tritonic_nb.tensors.spec import TensorSpec
 __all__ = ["Buffer", "as_tensor", "decode", "element_bytes", "encoded_nbytes", "write"]
 
 Buffer = memoryview | bytes | bytearray
+_FAULT = "this is a fault of the server or of another writer to the region; infer again"
 _LENGTH = struct.Struct("<I")
 
 
@@ -139,7 +140,7 @@ def decode(
         raise TensorShapeError(
             f"output {name!r} is {datatype} {list(shape)}, {count * dtype.itemsize} bytes, "
             f"and only {len(data)} bytes came",
-            "this is a fault of the server or of another writer to the region; infer again",
+            _FAULT,
         )
     # Read-only for good: NumPy lets nobody make an array of such a buffer writable again.
     view: npt.NDArray[Any] = np.frombuffer(memoryview(data).toreadonly(), dtype, count)
@@ -231,7 +232,7 @@ def _read_bytes(data: Buffer, count: int, name: str) -> npt.NDArray[Any]:
     if count * _LENGTH.size > len(data):
         raise TensorShapeError(
             f"output {name!r} has {count} elements by its shape, and only {len(data)} bytes came",
-            "this is a fault of the server or of another writer to the region; infer again",
+            _FAULT,
         )
     elements: npt.NDArray[Any] = np.empty(count, dtype=np.object_)
     at = 0
@@ -244,7 +245,7 @@ def _read_bytes(data: Buffer, count: int, name: str) -> npt.NDArray[Any]:
             raise TensorShapeError(
                 f"output {name!r} ends in the middle of element {index} of {count} "
                 f"({len(data)} bytes)",
-                "this is a fault of the server or of another writer to the region; infer again",
+                _FAULT,
             )
         elements[index] = bytes(data[at:end])
         at = end

@@ -1,10 +1,9 @@
 """The HTTP engine: libcurl, through pycurl.
 
-Measured on small requests it is as fast as NVIDIA's C++ client (see
-ARCHITECTURE.md), it keeps connections alive, knows TLS and proxies, and can be
-shared by threads. Requests run on a multi handle, whose wait returns to the
-interpreter several times a second, so that Ctrl-C is noticed; a plain
-``Curl.perform`` delays it until the reply.
+It keeps connections alive, knows TLS and proxies, and can be shared by threads
+(ARCHITECTURE.md says why it and no other, with figures). Requests run on a
+multi handle, whose wait returns to the interpreter several times a second, so
+that Ctrl-C is noticed; a plain ``Curl.perform`` delays it until the reply.
 """
 
 from __future__ import annotations
@@ -32,8 +31,6 @@ _CONNECT_TIMEOUT_MS = 5_000
 _WAKE_S = 0.2  # how long Ctrl-C may go unnoticed
 _CHUNK_NBYTES = 512 * 1024  # of a reply, per callback into Python
 _DEFAULT_PORT = 8000  # Triton's HTTP port
-
-
 _HUNG_UP = (
     pycurl.E_GOT_NOTHING, pycurl.E_RECV_ERROR, pycurl.E_SEND_ERROR, pycurl.E_PARTIAL_FILE,
 )  # fmt: skip
@@ -77,6 +74,7 @@ def base_url(url: str, options: SSLOptions | None = None) -> str:
     """
     scheme = "https" if options else "http"
     remedy = "give host:port, http://host:port or https://host:port"
+    shown = without_password(url)
     full = url if "://" in url else f"{scheme}://{url}"
     try:
         parts = urlsplit(full)
@@ -84,9 +82,8 @@ def base_url(url: str, options: SSLOptions | None = None) -> str:
     except ValueError as error:
         # The library's own text is left out: it quotes what may be a password.
         raise ArgumentError(
-            f"{without_password(url)!r} is not an address: its host or port cannot be read", remedy
+            f"{shown!r} is not an address: its host or port cannot be read", remedy
         ) from error
-    shown = without_password(url)
     if parts.scheme not in ("http", "https") or (options and parts.scheme == "http"):
         raise ArgumentError(f"{shown!r} is not an address for {scheme.upper()}", remedy)
     if not host or parts.netloc.endswith(":") or any(c.isspace() for c in url):

@@ -60,6 +60,7 @@ _UNREADABLE = (
     KeyError, TypeError, ValueError, AttributeError, IndexError, struct.error,
     InferenceServerException,
 )  # fmt: skip
+_FAULT = "this is a fault of the server, or of a proxy between"
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
 _log = logging.getLogger("tritonic_nb.transport")
@@ -182,7 +183,7 @@ class HttpTransport:
         except _UNREADABLE as error:
             raise ServerRefusedError(
                 f"{doing}: the server's reply cannot be read: {error!r}",
-                "this is a fault of the server, or of a proxy between",
+                _FAULT,
             ) from error
 
     def close(self) -> None:
@@ -209,7 +210,7 @@ class HttpTransport:
         if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
             raise ServerRefusedError(
                 f"{doing}: the server's reply is no list of objects",
-                "this is a fault of the server, or of a proxy between",
+                _FAULT,
             )
         return found
 
