@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 TESTS ?= tests notebooks
 
-.PHONY: lab test lint browser clean
+.PHONY: lab test faults lint browser clean
 
 lab: .venv/lab
 	$(BIN)/tritonic-nb prepare
@@ -14,6 +14,13 @@ lab: .venv/lab
 test: .venv/test browser
 	$(BIN)/tritonic-nb prepare
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 $(TESTS) $(ARGS)
+
+# Processes killed, memory full, calls failing: ten minutes, and a table of what was survived. Without
+# make: TRITONIC_NB_FAULTS=full python -m pytest tests/faults
+# `make test` has a short form of it.
+faults: .venv/test
+	$(BIN)/tritonic-nb prepare
+	TRITONIC_NB_FAULTS=full $(BIN)/python -m pytest tests/faults $(ARGS)
 
 lint: .venv/test
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import tritonic_nb
+from tritonic_nb.memory import lifeline
 from tritonic_nb.memory.system import KEY_PREFIX, SHM_DIR
 from tritonic_nb.transport import HttpTransport
 
@@ -91,9 +92,10 @@ def _left(before: dict[str, set[Any]], after: dict[str, set[Any]]) -> dict[str, 
 
 def _traces(transport: HttpTransport | None) -> dict[str, set[Any]]:
     children = Path("/proc/self/task").glob("*/children")
+    janitor = str(lifeline.janitor_pid())  # one for each process, for as long as it lives
     return {
         "threads": {(t.name, t.ident) for t in threading.enumerate() if t.is_alive()},
-        "children": {pid for file in children for pid in file.read_text().split()},
+        "children": {pid for file in children for pid in file.read_text().split()} - {janitor},
         "descriptors": set(_open_regions()),
         "regions": {path.name for path in SHM_DIR.glob(f"{KEY_PREFIX}{os.getpid()}-*")},
         "registered": {r["name"] for r in transport.system_regions()} if transport else set(),

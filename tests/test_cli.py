@@ -158,3 +158,65 @@ def _tritonserver_of(parent: int) -> int:
 def _children(pid: int) -> list[int]:
     tasks = Path("/proc", str(pid), "task").glob("*/children")
     return [int(word) for task in tasks for word in task.read_text().split()]
+
+
+ORPHAN = """
+import os, signal, numpy as np, tritonic_nb
+from tritonic_nb.memory import lifeline
+session = tritonic_nb.Session({url!r}, "simple", load=True)
+ones = np.ones((1, 16), np.int32)
+session.infer(INPUT0=ones, INPUT1=ones)
+print(*(region.name for region in session.regions), flush=True)
+os.kill(lifeline.janitor_pid(), signal.SIGKILL)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_clean_removes_what_the_dead_left_and_tells_it() -> None:
+    """A kernel killed with its janitor leaves regions; --dry-run tells them, clean removes them."""
+    with serving("simple", "--open") as (_, printed):
+        url = re.search(r"HTTP +(\S+)", printed)[1]  # type: ignore[index]
+        killed = subprocess.run(
+            [sys.executable, "-c", ORPHAN.format(url=url)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        names = killed.stdout.split()
+        assert len(names) == 4
+        told = run("clean", "--dry-run", "--url", url)
+        assert told.returncode == 0
+        assert all(told.stdout.count(name) == 2 for name in names), told  # the file, the server
+        assert "would be removed" in told.stdout
+        assert all((SHM_DIR / name).exists() for name in names)
+        done = run("clean", "--url", url)
+        assert all(re.search(rf"region.* {name}  removed", done.stdout) for name in names)
+        assert all(re.search(rf"registered.* {name}  removed", done.stdout) for name in names)
+        assert not any((SHM_DIR / name).exists() for name in names)
+        assert not any(name in run("clean", "--url", url).stdout for name in names)
+
+
+def test_clean_leaves_the_living_alone() -> None:
+    """The regions of a session that is open, and its server, are no leftovers."""
+    with tritonic_nb.serve(["simple"], protected=False) as server, server.session() as session:
+        session.use("simple")
+        session.register_inputs()
+        done = run("clean", "--url", server.url, "--runtimes", "--dry-run")
+        assert done.returncode == 0
+        assert not any(region.name in done.stdout for region in session.regions)
+        assert str(server.repository) not in done.stdout
+        assert run("clean", "--url", server.url).returncode == 0
+        assert len(session.regions) == 2
+        assert all((SHM_DIR / region.name).exists() for region in session.regions)
+
+
+def test_clean_with_a_header_that_is_none(tmp_path: Path) -> None:
+    """Without the header a protected server does not tell, and a file without one is refused."""
+    with tritonic_nb.serve() as server:
+        refused = run("clean", "--url", server.url)
+        assert refused.returncode == 1
+        assert "header" in refused.stderr
+        wrong = tmp_path / "headers.json"
+        wrong.write_text("[]")
+        done = run("clean", "--url", server.url, "--headers-file", str(wrong))
+        assert "has no headers" in done.stderr
+        wrong.write_text(json.dumps(server.headers))
+        assert run("clean", "--url", server.url, "--headers-file", str(wrong)).returncode == 0

@@ -36,3 +36,28 @@ def test_errors_survive_pickling() -> None:
     """An error from another process arrives with its parts."""
     error = pickle.loads(pickle.dumps(errors.ModelLoadError("a", "b")))  # noqa: S301
     assert (error.message, error.remedy) == ("a", "b")
+
+
+def test_half_characters_can_be_printed() -> None:
+    """Names of files and of a server's tensors may have them; a terminal takes none."""
+    assert str(errors.TritonicError("no \ud800", "mend \udcff")) == "no ?\n  What to do: mend ?"
+
+
+class _Mute:
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5, "5"),
+        ("a\n", "'a\\n'"),
+        pytest.param(10**5000, "<int>", id="digits"),
+        (_Mute(), "<_Mute>"),
+    ],
+)
+def test_any_value_fits_a_message(value: object, text: str) -> None:
+    """Whatever its own text is, and however long."""
+    assert errors.brief(value) == text
+    assert len(errors.brief([value] * 999)) <= 100

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted(
     m.name
     for m in pkgutil.walk_packages(tritonic_nb.__path__, "tritonic_nb.")
-    if ".server.models" not in m.name and not m.name.endswith(".supervisor")
+    if ".server.models" not in m.name and not m.name.endswith((".supervisor", ".janitor"))
 )
 
 

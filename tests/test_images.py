@@ -685,3 +685,64 @@ def test_a_hint_that_does_not_fit_is_an_image_error(hint: str) -> None:
     """The model's parameter is wrong, and the error says so."""
     with pytest.raises(ImageError, match="image transform"):
         transform_for((-1, 3, 224, 224), "FP32", hint=hint)
+
+
+def test_masked_pixels_are_refused() -> None:
+    """What is under the mask would be seen by the model."""
+    masked = np.ma.masked_array(np.zeros((9, 9), np.uint8), True)
+    with pytest.raises(ImageError, match="masked"):
+        load_image(masked)
+
+
+def test_a_path_may_be_bytes_and_must_be_a_path(tmp_path: Path) -> None:
+    """os.scandir(b"...") gives such paths; others raise when they are asked."""
+    (tmp_path / "a.png").write_bytes(encoded(Image.new("L", (9, 9))))
+    (entry,) = os.scandir(os.fsencode(tmp_path))
+    assert load_image(entry).size == (9, 9)
+
+    class NoPath:
+        def __fspath__(self) -> str:
+            raise RuntimeError("not now")
+
+    with pytest.raises(ImageReadError, match="NoPath gives no path: not now"):
+        load_image(NoPath())
+
+
+def test_a_folder_that_was_deleted_is_not_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error for a relative path does without the current folder's name."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ImageReadError, match="folder that was deleted"):
+        load_image("cat.png")
+
+
+def test_a_view_of_bytes_that_was_released_is_refused() -> None:
+    """As are bytes that are none."""
+    view = memoryview(b"abc")
+    view.release()
+    with pytest.raises(ImageReadError, match="cannot be decoded"):
+        load_image(view)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"scale": 1e308, "datatype": "INT8"}, {"scale": 1e5, "datatype": "FP16"}, {"std": 5e-324},
+     {"mean": -1e300}, {"scale": 10**400}, {"width": 10**5000}, {"layout": 10**5000},
+     {"fit": None}],
+)  # fmt: skip
+def test_numbers_that_the_datatype_does_not_hold_are_refused(changes: dict[str, object]) -> None:
+    """Rather than a tensor of infinities, or an error in the middle of the work."""
+    with pytest.raises(ArgumentError):
+        CLASSIFIER.replace(**changes)
+
+
+def test_a_preset_takes_the_fields_of_a_transform_only() -> None:
+    """Others are told as such, as is what is no name of a preset."""
+    with pytest.raises(ArgumentError, match="no speed"):
+        ImageTransform.preset("imagenet", 9, 9, speed=1)
+    with pytest.raises(ArgumentError, match="no preset"):
+        ImageTransform.preset([], 9, 9)  # type: ignore[arg-type]
+    assert ImageTransform(9, 9, mean=np.array(3.0)).mean == 3  # type: ignore[arg-type]

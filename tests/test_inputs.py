@@ -15,7 +15,7 @@ from tritonic_nb.errors import (
     TensorNameError,
     TensorShapeError,
 )
-from tritonic_nb.inputs import prepare, transform_of
+from tritonic_nb.inputs import check_batch_size, prepare, transform_of
 from tritonic_nb.tensors import ModelSpec, TensorSpec
 
 
@@ -96,3 +96,34 @@ def test_rows_of_one_get_the_advice_for_it() -> None:
     column = TensorSpec("x", "FP32", (-1, 1), batched=True)
     with pytest.raises(TensorShapeError, match=r"array\[:, np.newaxis\]"):
         prepare(model(column, batch=8), np.ones(5, np.float32), {})
+
+
+def test_more_pictures_than_the_model_takes_are_not_read() -> None:
+    """Millions of pictures are refused as quickly as nine."""
+    pictures = np.broadcast_to(np.uint8(0), (2**40, 32, 32, 3))
+    with pytest.raises(BatchSizeError, match=f"a batch of {2**40}"):
+        prepare(model(PICTURE, batch=8), pictures, {})
+    with pytest.raises(BatchSizeError, match="a batch of 9"):
+        prepare(model(PICTURE, batch=8), ["no such file"] * 9, {})
+
+
+@pytest.mark.parametrize("transform", [5, b"imagenet", [], {"width": 8}])
+def test_a_transform_that_is_none_is_told(transform: Any) -> None:
+    """What may be given instead stands in the remedy."""
+    with pytest.raises(ArgumentError, match=r"(?s)transform is.*ImageTransform\(\.\.\.\)"):
+        prepare(model(PICTURE, batch=8), CAT, {}, transform)
+
+
+@pytest.mark.parametrize("batch", ["2", 1.5, None, True, [1]])
+def test_a_batch_that_is_no_number_is_told(batch: Any) -> None:
+    """As an argument, before it is compared with the model's limit."""
+    with pytest.raises(ArgumentError, match="the batch is"):
+        check_batch_size(model(PICTURE, batch=8), batch)
+
+
+def test_a_list_in_itself_is_no_endless_task() -> None:
+    """It is refused like any other list that is no tensor."""
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(TensorDatatypeError, match="'x' takes FP32"):
+        prepare(model(NUMBERS, batch=8), endless, {})

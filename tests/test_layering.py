@@ -21,15 +21,21 @@ ALLOWED = {
     "memory": {"errors", "tensors", "render"},
     "transport": {"errors", "tensors"},
     "server": {"errors", "render"},
+    "monitoring": {"errors", "render"},
     "regions": {"errors", "memory", "transport"},
+    "leftovers": {"errors", "memory", "regions", "render", "transport"},
+    "views": {"errors", "inputs", "memory", "regions", "tensors"},
+    "sizes": {"errors", "inputs", "tensors"},
+    "preflight": {"errors", "memory", "render", "sizes", "tensors"},
+    "call": {"errors", "memory", "regions", "result", "tensors", "transport"},
     "result": {"errors", "images", "render"},
     "session": {
-        "errors", "images", "inputs", "memory", "regions", "render", "result", "tensors",
-        "transport",
+        "call", "errors", "images", "inputs", "leftovers", "memory", "monitoring",
+        "preflight", "regions", "render", "result", "sizes", "tensors", "transport", "views",
     },
     "cli": {
-        "__version__", "errors", "images", "memory", "render", "result", "samples", "server",
-        "session",
+        "__version__", "errors", "images", "leftovers", "memory", "monitoring", "render", "result",
+        "samples", "server", "session", "transport",
     },
 }  # fmt: skip
 # Imports inside of a function that point up on purpose.

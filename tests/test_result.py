@@ -93,3 +93,28 @@ def test_html_from_a_server_is_escaped() -> None:
     """Names from a server cannot become markup."""
     made = result(**{"<img src=x onerror=alert(1)>": [1.0]})
     assert "<img src=x" not in made._repr_html_()
+
+
+@pytest.mark.parametrize("asked", [{"item": "a"}, {"item": 0.5}, {"k": None}, {"k": True}])
+def test_a_number_that_is_none_is_told(asked: dict[str, Any]) -> None:
+    """Items and numbers of classes are whole."""
+    with pytest.raises(ArgumentError, match=next(iter(asked))):
+        result(scores=[0.1, 0.9]).top_k(**asked)
+
+
+@pytest.mark.parametrize("labels", [5, {0: "a"}, {"a": 0, "b": 1}, [object()] * 1])
+def test_labels_that_do_not_name_each_class_are_told(labels: Any) -> None:
+    """Whatever was given instead of a list."""
+    with pytest.raises(ArgumentError, match="labels"):
+        result(scores=[0.1, 0.9]).top_k(labels=labels)
+
+
+def test_labels_may_be_a_mapping() -> None:
+    """As many models publish theirs: by the number of the class."""
+    assert result(scores=[0.1, 0.9]).top_k(labels={0: "cat", 1: "dog"})[0].label == "dog"
+
+
+def test_infinite_scores_are_ranked() -> None:
+    """Without a warning."""
+    best = result(scores=[-np.inf, np.inf, 0.0, np.nan]).top_k(4)
+    assert sorted(each.index for each in best) == [0, 1, 2, 3]

@@ -1,4 +1,4 @@
-"""The command ``tritonic-nb``: prepare, serve, demo."""
+"""The command ``tritonic-nb``: prepare, serve, demo, clean."""
 
 from __future__ import annotations
 
@@ -22,15 +22,21 @@ import numpy.typing as npt
 from tritonic_nb import __version__, samples
 from tritonic_nb.errors import ArgumentError, TritonicError
 from tritonic_nb.images import ImageTransform, load_image
+from tritonic_nb.leftovers import Leftovers, find_leftovers
+from tritonic_nb.monitoring import shm_files
 from tritonic_nb.render import human_bytes
 from tritonic_nb.server import NVIDIA_EXAMPLES, Server, prepare, serve
+from tritonic_nb.server.orphans import find_orphans, remove_orphan
+from tritonic_nb.server.runtime import old_runtimes, remove_runtime
 from tritonic_nb.session import Session
+from tritonic_nb.transport import HttpTransport
 
 __all__ = ["main"]
 
 _ROUNDS = 15  # of the demo's comparison, each way
 _LOG_LINES = 20
 _HIGHEST_PORT = 65535
+_STRANGERS = "triton_python_backend_shm_region_"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,6 +105,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     shown.add_argument("image", nargs="?", metavar="IMAGE", help="default: a cat")
     shown.set_defaults(command=_demo)
+
+    cleaned = commands.add_parser(
+        "clean", help="remove what dead notebooks and servers left in /dev/shm and elsewhere"
+    )
+    cleaned.add_argument("--dry-run", action="store_true", help="say what there is, remove nothing")
+    cleaned.add_argument(
+        "--url",
+        metavar="HOST:PORT",
+        help="a Triton server (its HTTP port) whose registrations to search too",
+    )
+    cleaned.add_argument(
+        "--headers-file",
+        type=Path,
+        metavar="FILE",
+        help="the header that the server demands, as `serve --headers-file` wrote it",
+    )
+    cleaned.add_argument(
+        "--runtimes",
+        action="store_true",
+        help="remove prepared servers of other versions from the cache folder, too",
+    )
+    cleaned.set_defaults(command=_clean)
     return parser
 
 
@@ -225,6 +253,87 @@ def _demo(options: argparse.Namespace) -> int:
             _print_regions(shared)
             _print_comparison(shared, wired, transform(image))
     return 0
+
+
+def _clean(options: argparse.Namespace) -> int:
+    transport = None
+    if options.url:
+        transport = HttpTransport(options.url, _headers_of(options.headers_file))
+    try:
+        regions = find_leftovers(transport)
+        cleared = regions if options.dry_run else regions.clear(transport)
+    finally:
+        if transport is not None:
+            transport.close()
+    done = "would be removed" if options.dry_run else "removed"
+    lines = [
+        *_region_lines(regions, cleared, done, options.url),
+        *_server_lines(dry_run=options.dry_run, done=done),
+    ]
+    if options.runtimes:
+        lines += _runtime_lines(dry_run=options.dry_run, done=done)
+    print(*(lines or ["nothing to clean: no dead notebook or server has left anything"]), sep="\n")
+    _print_strangers()
+    return 0
+
+
+def _region_lines(found: Leftovers, cleared: Leftovers, done: str, url: str | None) -> list[str]:
+    lines = [
+        f"region  {human_bytes(nbytes):>7}  {name}  {done if name in cleared.files else 'stays'}"
+        for name, nbytes in found.files.items()
+    ]
+    for name in found.registered:
+        stays = "" if name in cleared.registered else ": the server still uses it, try again"
+        lines.append(f"registered with {url}  {name}  {done if not stays else 'stays'}{stays}")
+    return lines
+
+
+def _server_lines(*, dry_run: bool, done: str) -> list[str]:
+    return [
+        f"{orphan.kind:6}  {human_bytes(orphan.nbytes):>7}  {orphan.path}  "
+        f"{done if dry_run or remove_orphan(orphan) else 'stays'}"
+        for orphan in find_orphans()
+    ]
+
+
+def _runtime_lines(*, dry_run: bool, done: str) -> list[str]:
+    lines = []
+    for path in old_runtimes():
+        how = done
+        if not dry_run:
+            try:
+                remove_runtime(path)
+            except TritonicError as error:
+                how = f"stays: {error.message}"
+        lines.append(f"runtime  {path}  {how}")
+    return lines
+
+
+def _print_strangers() -> None:
+    """Tell of pools that may be left over and are not ours to remove."""
+    for file in shm_files():
+        if file.name.startswith(_STRANGERS) and not file.pids:
+            print(
+                f"left alone: {file.name}, {human_bytes(file.nbytes)}: of a Triton server that "
+                "tritonic_nb did not start, and no process that can be seen here uses it"
+            )
+
+
+def _headers_of(path: Path | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    try:
+        headers = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArgumentError(
+            f"{path} has no headers: {error}", "name the file that `serve --headers-file` wrote"
+        ) from error
+    if not isinstance(headers, dict):
+        raise ArgumentError(
+            f"{path} has no headers: it is no JSON object",
+            "name the file that `serve --headers-file` wrote",
+        )
+    return headers
 
 
 def _print_regions(session: Session) -> None:

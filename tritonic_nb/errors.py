@@ -29,6 +29,7 @@
     │   ├── NoSpaceError            /dev/shm is too full
     │   ├── RegionNotVisibleError   the server cannot open the region
     │   ├── RegionLostError         the server no longer knows the region
+    │   ├── RegionKnownError        the server has a region of that name already
     │   ├── RegionInUseError        a request still uses the region
     │   ├── SharedMemoryDisabledError     switched off on the server
     │   ├── SharedMemoryUnsupportedError  not on this platform
@@ -60,6 +61,7 @@ __all__ = [
     "NoReplyError",
     "NoSpaceError",
     "RegionInUseError",
+    "RegionKnownError",
     "RegionLostError",
     "RegionNotVisibleError",
     "RegionTooSmallError",
@@ -82,6 +84,21 @@ __all__ = [
 ]
 
 
+_LONGEST_BRIEF = 100
+
+
+def brief(value: object) -> str:
+    """Return a value in short for a message, whatever it is.
+
+    ``repr`` alone may fail (integers of more than 4300 digits do), or be as long as the value.
+    """
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= _LONGEST_BRIEF else f"{text[: _LONGEST_BRIEF - 1]}…"
+
+
 class TritonicError(Exception):
     """The base of every error this package raises.
 
@@ -94,6 +111,8 @@ class TritonicError(Exception):
     """
 
     def __init__(self, message: str, remedy: str = "") -> None:
+        # Names in it may have half characters (JSON and file names can), which nobody can print.
+        message, remedy = (text.encode("utf-8", "replace").decode() for text in (message, remedy))
         super().__init__(message, remedy)
         self.message = message
         self.remedy = remedy
@@ -115,7 +134,15 @@ class ServerError(TritonicError):
 
 
 class NoReplyError(ServerError):
-    """No reply came; the server may or may not have done what it was asked."""
+    """No reply came; the server may or may not have done what it was asked.
+
+    Attributes
+    ----------
+    sent
+        Whether the server may have got the request, or some of it.
+    """
+
+    sent: bool = True
 
 
 class ServerUnreachableError(NoReplyError):
@@ -213,6 +240,10 @@ class RegionNotVisibleError(SharedMemoryError):
 
 class RegionLostError(SharedMemoryError):
     """The server no longer knows a region that was registered: it was restarted, most likely."""
+
+
+class RegionKnownError(SharedMemoryError):
+    """The server has registered a region of that name already."""
 
 
 class RegionInUseError(SharedMemoryError):

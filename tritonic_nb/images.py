@@ -28,7 +28,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from tritonic_nb.errors import ArgumentError, ImageError, ImageReadError, ImageTooLargeError
+from tritonic_nb.errors import (
+    ArgumentError,
+    ImageError,
+    ImageReadError,
+    ImageTooLargeError,
+    brief,
+)
 from tritonic_nb.tensors import DATATYPES, numpy_dtype
 
 __all__ = [
@@ -129,8 +135,10 @@ def load_image(source: ImageSource) -> Image.Image:
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        name = f"the picture ({len(source):,} bytes)"
-        return _normalised(_decoded(io.BytesIO(source), name), name)
+        with _read_errors("the picture"):  # a memoryview may be released
+            data = bytes(source)
+        name = f"the picture ({len(data):,} bytes)"
+        return _normalised(_decoded(io.BytesIO(data), name), name)
     if isinstance(source, (str, os.PathLike)):
         return _from_path(source)
     raise ImageError(
@@ -140,13 +148,18 @@ def load_image(source: ImageSource) -> Image.Image:
 
 
 def _from_path(source: str | os.PathLike[str]) -> Image.Image:
-    text = os.fspath(source)
+    try:
+        text = os.fsdecode(source)
+    except Exception as error:  # an object's own __fspath__ may raise anything
+        raise ImageReadError(
+            f"a {type(source).__name__} gives no path: {error}", "pass the path as text"
+        ) from error
     if text.startswith(("http://", "https://")):
         raise ImageReadError(
             f"{text!r} is a web address, not a file", "download it first and pass the file"
         )
     path = Path(text)
-    with suppress(RuntimeError):  # ~ of nobody that is known: a name like any other
+    with suppress(RuntimeError, ValueError):  # ~ of nobody that is known: a name like any other
         path = path.expanduser()
     name = repr(text)
     with _open_regular(path, name) as file:
@@ -161,12 +174,19 @@ def _open_regular(path: Path, name: str) -> IO[bytes]:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageReadError(
             f"{name} cannot be opened: {reason}",
-            f"check the path; a relative one is looked for in {Path.cwd()}",
+            f"check the path; a relative one is looked for in {_here()}",
         ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ImageReadError(f"{name} is not a regular file", "pass the path of an image file")
     return os.fdopen(descriptor, "rb")
+
+
+def _here() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return "a folder that was deleted"
 
 
 def _decoded(file: IO[bytes], name: str) -> Image.Image:
@@ -285,6 +305,11 @@ def _from_wide_integers(levels: npt.NDArray[Any]) -> Image.Image:
 
 def _from_array(array: npt.NDArray[Any]) -> Image.Image:
     shape = array.shape
+    if isinstance(array, np.ma.MaskedArray):
+        raise ImageError(
+            f"a masked array of shape {shape} is not a picture: pixels have no mask",
+            "decide what stands in the masked places: array.filled(VALUE)",
+        )
     if array.ndim not in (2, 3) or (array.ndim == 3 and shape[2] not in (1, 3, 4)):
         raise ImageError(
             f"an array of shape {shape} is not a picture",
@@ -406,10 +431,10 @@ class ImageTransform:
     multiple: int = 1
 
     def __post_init__(self) -> None:
-        _set(self, "layout", _choice("layout", str(self.layout).upper(), _LAYOUTS))
-        _set(self, "datatype", _choice("datatype", str(self.datatype).upper(), _DATATYPES))
-        _set(self, "colors", _choice("colors", str(self.colors).upper(), _COLORS))
-        _set(self, "fit", _choice("fit", str(self.fit).lower(), _FITS))
+        for name, choices in (
+            ("layout", _LAYOUTS), ("datatype", _DATATYPES), ("colors", _COLORS), ("fit", _FITS),
+        ):  # fmt: skip
+            _set(self, name, _choice(name, getattr(self, name), choices))
         for name, lowest, highest in (
             ("width", 0, MAX_PIXELS),
             ("height", 0, MAX_PIXELS),
@@ -440,6 +465,23 @@ class ImageTransform:
                 f"{self.width} x {self.height} is more than {MAX_PIXELS:,} pixels",
                 "use a smaller width and height",
             )
+        for mean, std in zip(
+            _per_channel(self.mean, self.channels),
+            _per_channel(self.std, self.channels),
+            strict=True,
+        ):
+            self._check_range([(x * self.scale - mean) / std for x in (0, 255)])
+
+    def _check_range(self, extremes: list[float]) -> None:
+        with np.errstate(all="ignore"):
+            dtype = self.dtype if self.datatype in _FLOATS else np.dtype(np.float64)
+            fits = np.isfinite(np.array(extremes).astype(dtype)).all()
+        if not fits:
+            raise ArgumentError(
+                f"pixels from 0 to 255 become values from {extremes[0]:g} to {extremes[1]:g}, "
+                f"which {self.datatype} does not hold",
+                "use a smaller scale or mean, a larger std, or another datatype",
+            )
 
     # --- other ways to make one ---
 
@@ -461,7 +503,8 @@ class ImageTransform:
         ArgumentError
             No such preset or field, or a value that makes no sense.
         """
-        colors = str(changes.get("colors", "RGB")).upper()
+        _check_fields(changes)
+        colors = _choice("colors", changes.get("colors", "RGB"), _COLORS)
         return cls(width, height, **{**_preset_values(name, colors), **changes})
 
     def replace(self, **changes: Any) -> ImageTransform:
@@ -472,12 +515,7 @@ class ImageTransform:
         ArgumentError
             No such field, or a value that makes no sense.
         """
-        unknown = sorted(set(changes) - set(_FIELDS))
-        if unknown:
-            raise ArgumentError(
-                f"an image transform has no {', '.join(unknown)}",
-                f"use its fields: {', '.join(_FIELDS)}",
-            )
+        _check_fields(changes)
         return dataclasses.replace(self, **changes)
 
     @classmethod
@@ -897,9 +935,9 @@ def _channels_first(out: npt.NDArray[Any], layout: str) -> npt.NDArray[Any]:
 
 def _preset_values(name: str, colors: str) -> dict[str, Any]:
     """Give a preset's scale, mean and std for these colours."""
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ArgumentError(
-            f"there is no preset {name!r}", f"use one of these: {', '.join(PRESETS)}"
+            f"there is no preset {brief(name)}", f"use one of these: {', '.join(PRESETS)}"
         )
     return {key: _recolored(value, colors) for key, value in PRESETS[name].items()}
 
@@ -952,10 +990,20 @@ def _set(transform: ImageTransform, name: str, value: object) -> None:
     object.__setattr__(transform, name, value)  # frozen: the usual way to normalise a field
 
 
-def _choice(name: str, value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise ArgumentError(f"{name} is {value!r}", f"use one of these: {', '.join(choices)}")
-    return value
+def _check_fields(changes: Mapping[str, Any]) -> None:
+    unknown = sorted(set(changes) - set(_FIELDS))
+    if unknown:
+        raise ArgumentError(
+            f"an image transform has no {', '.join(unknown)}",
+            f"use its fields: {', '.join(_FIELDS)}",
+        )
+
+
+def _choice(name: str, value: object, choices: tuple[str, ...]) -> str:
+    for choice in choices:
+        if isinstance(value, str) and value.casefold() == choice.casefold():
+            return choice
+    raise ArgumentError(f"{name} is {brief(value)}", f"use one of these: {', '.join(choices)}")
 
 
 def _integer(name: str, value: object, lowest: int, highest: int) -> int:
@@ -965,24 +1013,25 @@ def _integer(name: str, value: object, lowest: int, highest: int) -> int:
         or not lowest <= value <= highest
     ):
         raise ArgumentError(
-            f"{name} is {value!r}", f"use a whole number from {lowest} to {highest:,}"
+            f"{name} is {brief(value)}", f"use a whole number from {lowest} to {highest:,}"
         )
     return int(value)
 
 
 def _number(name: str, value: object) -> float:
-    number = (
-        float(value)
-        if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-        else math.nan
-    )
+    number = math.nan
+    if isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        with suppress(OverflowError):  # a whole number beyond the floats
+            number = float(value)
     if not math.isfinite(number):
-        raise ArgumentError(f"{name} is {value!r}", "use a finite number")
+        raise ArgumentError(f"{name} is {brief(value)}", "use a finite number")
     return number
 
 
 def _numbers(name: str, value: object, channels: int) -> float | tuple[float, ...]:
-    if not isinstance(value, (tuple, list, np.ndarray)):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()  # one number, if it has no dimensions
+    if not isinstance(value, (tuple, list)):
         return _number(name, value)
     numbers = tuple(_number(name, item) for item in value)
     if len(numbers) != channels:

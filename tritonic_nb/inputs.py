@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from keyword import iskeyword
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +22,12 @@ from tritonic_nb.errors import (
     TensorError,
     TensorNameError,
     TensorShapeError,
+    brief,
 )
 from tritonic_nb.images import ImageTransform, load_image, transform_for
 from tritonic_nb.tensors import ModelSpec, TensorSpec, codec, numpy_dtype
 
+_Pictures: TypeAlias = Sequence[Any] | npt.NDArray[Any]  # an array: its items
 _RANK_OF_SEVERAL = 4  # pictures, height, width, channels in some order
 # What infer() takes besides inputs.
 _OPTIONS = frozenset(
@@ -91,9 +93,10 @@ def prepare(
     tensors = {}
     for name, value in given.items():
         spec = model.input(name)
-        pictures = _pictures(value, spec)
-        found = _transform(model, spec, transform) if pictures else None
-        if pictures and found is not None:
+        pictures = _pictures_in(value, spec)
+        found = _transform(model, spec, transform) if pictures is not None else None
+        if pictures is not None and found is not None:
+            _check_count(model, spec, len(pictures))
             loaded = [load_image(picture) for picture in pictures]
             value = _checked(_stacked([found(each) for each in loaded], spec), spec, found)  # noqa: PLW2901
             if not images:
@@ -133,6 +136,11 @@ def _transform(
     """Return how a picture becomes an input: as given, hinted, or derived from its shape."""
     if isinstance(given, ImageTransform):
         return given
+    if given is not None and not isinstance(given, str):
+        raise ArgumentError(
+            f"transform is {brief(given)}, which is no image transform",
+            "pass ImageTransform(...), the name of a preset such as 'imagenet', or its JSON",
+        )
     hint = given or model.parameters.get("image_transform")
     return _derived(spec.shape, spec.datatype, hint)
 
@@ -142,13 +150,17 @@ def check_batch_size(model: ModelSpec, batch: int) -> None:
 
     Raises
     ------
+    ArgumentError
+        If it is no whole number.
     BatchSizeError
         With the batch and the model's limit.
     """
+    if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)):
+        raise ArgumentError(f"the batch is {brief(batch)}", "give a whole number")
     limit = model.max_batch_size
     if limit and not 1 <= batch <= limit:
         raise BatchSizeError(
-            f"a batch of {batch} was given and model {model.name!r} takes 1 to {limit}",
+            f"a batch of {brief(batch)} was given and model {model.name!r} takes 1 to {limit}",
             "split it into smaller batches, or raise max_batch_size: server.add(..., "
             "max_batch_size=N) for an ONNX file, else in the model's configuration"
             if batch
@@ -212,8 +224,16 @@ def _batch(model: ModelSpec, tensors: Mapping[str, npt.NDArray[Any]]) -> int:
     return batch
 
 
-def _pictures(value: Any, spec: TensorSpec) -> list[Any] | None:
+def _pictures_in(value: Any, spec: TensorSpec) -> _Pictures | None:
     """Return the pictures in what was given for an input that may take one, or None."""
+    try:
+        found = _pictures(value, spec)
+        return found if found is not None and len(found) else None
+    except Exception:  # a list in itself, say; as a tensor it is told what is wrong with it
+        return None
+
+
+def _pictures(value: Any, spec: TensorSpec) -> _Pictures | None:
     if isinstance(value, (Image.Image, os.PathLike)):
         return [value]
     if isinstance(value, (str, bytes, bytearray)):
@@ -222,12 +242,12 @@ def _pictures(value: Any, spec: TensorSpec) -> list[Any] | None:
         single = [_pictures(each, spec) for each in value]
         flat = [each for pictures in single if pictures is not None for each in pictures]
         return flat if len(flat) == len(value) else None
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
         return _pixels(value, spec)
     return None
 
 
-def _pixels(array: npt.NDArray[Any], spec: TensorSpec) -> list[npt.NDArray[Any]] | None:
+def _pixels(array: npt.NDArray[Any], spec: TensorSpec) -> _Pictures | None:
     """Return the pictures in an array of pixels, or None where it is the tensor itself.
 
     Pixels are ``[H, W]`` or ``[H, W, 1, 3 or 4]`` of uint8, of floats from 0 to 1, or of
@@ -244,7 +264,22 @@ def _pixels(array: npt.NDArray[Any], spec: TensorSpec) -> list[npt.NDArray[Any]]
         array, channels_last = np.moveaxis(array, -3, -1), True
     if not channels_last:
         return None
-    return [array] if one_by_one else list(array)
+    return [array] if one_by_one else array
+
+
+def _check_count(model: ModelSpec, spec: TensorSpec, count: int) -> None:
+    """Refuse more pictures than the model takes, before any of them is read."""
+    if spec.batched:
+        check_batch_size(model, count)
+    elif count > 1 and not _takes_several(spec):
+        raise BatchSizeError(
+            f"{spec} takes one picture at a time and {count} were given",
+            "infer them one after the other",
+        )
+
+
+def _takes_several(spec: TensorSpec) -> bool:
+    return spec.batched or (spec.rank == _RANK_OF_SEVERAL and spec.shape[0] < 0)
 
 
 def _checked(
@@ -267,11 +302,6 @@ def _stacked(made: list[npt.NDArray[Any]], spec: TensorSpec) -> npt.NDArray[Any]
         made = [array[np.newaxis] for array in made]
     if len(made) == 1:
         return made[0]
-    if not spec.batched and not (spec.rank == _RANK_OF_SEVERAL and spec.shape[0] < 0):
-        raise BatchSizeError(
-            f"{spec} takes one picture at a time and {len(made)} were given",
-            "infer them one after the other",
-        )
     shapes = sorted({array.shape for array in made})
     if len(shapes) > 1:
         raise TensorShapeError(

@@ -3,122 +3,329 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass, replace
+from types import TracebackType
 
 from tritonic_nb.errors import (
     NoReplyError,
     NoSpaceError,
     RegionInUseError,
+    RegionNotVisibleError,
+    SharedMemoryError,
     TritonicError,
 )
-from tritonic_nb.memory import Region, SharedMemoryType, create_region
-from tritonic_nb.transport import Transport
+from tritonic_nb.memory import (
+    PAGE_NBYTES,
+    Region,
+    RegionDescriptor,
+    SharedMemoryType,
+    create_region,
+    lifeline,
+)
+from tritonic_nb.transport import RegionSlice, Transport
 
-__all__ = ["RegionSet", "answered"]
+__all__ = ["Need", "RegionSet", "Slot", "answered"]
 
-_PAGE_NBYTES = 4096
+_MOST_REFUSALS = 3
 _LAST_WAIT_S = 2.0  # for requests that still use a region when the session closes
 
 _log = logging.getLogger("tritonic_nb.session")
 
 
-class RegionSet:
-    """A region for each tensor, made and registered together, removed together.
+@dataclass(frozen=True)
+class Need:
+    """What a request needs a region for.
 
-    Not safe to share between threads: its session has the lock.
+    Attributes
+    ----------
+    direction, tensor
+        ``"input"`` or ``"output"``, and the tensor's name.
+    nbytes
+        The room that it takes, at least 1 byte.
+    kind, device
+        Where it is to lie.
+    """
+
+    direction: str
+    tensor: str
+    nbytes: int
+    kind: SharedMemoryType
+    device: int = 0
+
+    def met_by(self, region: Region) -> bool:
+        """Whether a region of this tensor will do."""
+        device = self.device if self.kind is SharedMemoryType.CUDA else None
+        where = (region.kind, region.device_id)
+        return region.slot_nbytes >= self.nbytes and where == (self.kind, device)
+
+
+class RegionSet:
+    """The regions of a session, and which request in flight uses which.
+
+    Safe to share between threads. No lock is held while the server is asked or
+    memory is reserved, so that a slow one delays nobody else.
 
     Parameters
     ----------
     transport
         The way to the server.
+    mode
+        The permissions of the regions' files.
+    holders
+        Tells, for the message of an error, who holds the most of ``/dev/shm``.
     """
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
-        # Of each tensor the region in use, and perhaps one that a view still uses.
-        self._regions: dict[tuple[str, str], list[Region]] = {}
-        # Names whose region is gone here and may still be registered there: a
-        # request that was given up used them, or the server was away.
-        self._owed: list[str] = []
-
-    def __iter__(self) -> Iterator[Region]:
-        return iter([region for regions in list(self._regions.values()) for region in regions])
-
-    def get(self, direction: str, tensor: str) -> Region | None:
-        """Return the region that a tensor uses now, if it has one."""
-        regions = self._regions.get((direction, tensor))
-        return regions[0] if regions else None
-
-    def ensure(
+    def __init__(
         self,
-        direction: str,
-        tensor: str,
-        nbytes: int,
-        kind: SharedMemoryType,
-        device: int = 0,
+        transport: Transport,
         *,
-        timeout_s: float,
-    ) -> Region:
-        """Return a registered region with at least `nbytes`, made or grown as needed.
+        mode: int = 0o600,
+        holders: Callable[[], str] | None = None,
+    ) -> None:
+        self._transport = transport
+        self._mode = mode
+        self._holders = holders
+        self._lock = threading.RLock()
+        self._ended = threading.Condition(self._lock)  # a slot has ended
+        self.crowd = threading.Lock()
+        """For those who found no room: one of them at a time tries again."""
+        self._regions: dict[tuple[str, str], list[Region]] = {}  # by direction and tensor
+        self._leaving: list[Region] = []  # being removed
+        self._taken: dict[str, Slot] = {}  # by the region's name
+        self._in_flight: list[Slot] = []  # those of requests that have taken a region
+        self._stale: set[str] = set()  # to be removed once their slot has ended
+        # What is gone here and may still be registered there: a request that was
+        # given up used it, or the server was away.
+        self._owed: dict[str, RegionDescriptor] = {}
+        self._refusals: dict[str, int] = {}  # how often the server would not, by name
+        self._most_slots = 0
+        self._closed = False
 
-        One that is too small is replaced: the new one is made and registered
-        before the old one goes, so that a failure leaves things as they were.
-        One that a view still uses is put by, and used again when the view is
-        gone: results without a copy alternate between two regions.
+    def describe(self) -> tuple[RegionDescriptor, ...]:
+        """Return the regions as they are now, with those that the server still keeps."""
+        with self._lock:
+            return (*(region.describe() for region in self._all()), *self._owed.values())
+
+    def _all(self) -> list[Region]:
+        return [region for regions in self._regions.values() for region in regions]
+
+    def slot(self, *, held: bool = False) -> Slot:
+        """Return the place for one request's regions.
 
         Parameters
         ----------
-        direction, tensor
-            What the region is for.
-        nbytes
-            At least so many, at least 1.
-        kind, device
-            Where it lies.
-        timeout_s
-            The time limit for registering it, in seconds.
-
-        Raises
-        ------
-        NoSpaceError
-            If there is too little memory, even without the old region.
-        SharedMemoryError
-            If the server does not take the region.
+        held
+            It is not a request's, and lives until it is ended.
         """
-        had = self._regions.get((direction, tensor), [])
-        fitting = [region for region in had if region.slot_nbytes >= nbytes]
-        free = [region for region in fitting if not region.pinned()]
-        if free:
-            if free[0] is not had[0]:
-                self._use(free[0], had)
-            return free[0]
-        slot_nbytes = -(-nbytes // _PAGE_NBYTES) * _PAGE_NBYTES
+        return Slot(self, None if held else threading.get_ident())
+
+    # What a slot does
+
+    def take(self, slot: Slot, need: Need, timeout_s: float) -> Region:
+        """Give a slot a registered region; see :meth:`Slot.place`."""
+        with self._lock:
+            if not slot.begun:
+                self._begin(slot)
+            spare = self._spare(need.direction, need.tensor)
+            fitting = [region for region in spare if need.met_by(region)]
+            if fitting:
+                region = min(fitting, key=lambda each: each.slot_nbytes)
+                self._give(region, slot)
+                return region
 
         def make() -> Region:
-            made = create_region(kind, tensor, direction, slot_nbytes, device=device)
-            return self._registered(made, timeout_s)
+            made = create_region(
+                need.kind,
+                need.tensor,
+                need.direction,
+                -(-need.nbytes // PAGE_NBYTES) * PAGE_NBYTES,
+                device=need.device,
+                mode=self._mode,
+                holders=self._holders,
+            )
+            return self._added(made, slot, timeout_s)
 
         try:
             region = make()
         except NoSpaceError:
-            if not had:
+            with self._lock:
+                unused = [region for key in self._regions for region in self._spare(*key)]
+            if not unused:
                 raise
-            self.retire(had)
+            self.retire(unused)
             region = make()
-        self._use(region, fitting[:1])
-        self.retire([old for old in had if old not in fitting[:1]])
+        self.retire(spare)  # they are too small, or lie elsewhere
         return region
 
-    def _use(self, region: Region, others: list[Region]) -> None:
-        """Put a region first of its tensor's."""
-        rest = [other for other in others if other is not region and other.state != "closed"]
-        self._regions[region.direction, region.tensor] = [region, *rest]
+    def _spare(self, direction: str, tensor: str) -> list[Region]:
+        """Return the regions of a tensor that no request and no view uses."""
+        return [
+            region
+            for region in self._regions.get((direction, tensor), ())
+            if region.name not in self._taken and not region.pinned()
+        ]
 
-    def register_again(self, timeout_s: float) -> None:
-        """Register every region anew, at a server that was restarted."""
-        for region in self:
-            self._transport.unregister_system(region.name)
-            self._register(region, timeout_s)
+    def spare_nbytes(self, direction: str, tensor: str) -> int:
+        """Return the room in the largest region of a tensor that is free to use; 0 for none."""
+        with self._lock:
+            return max((r.slot_nbytes for r in self._spare(direction, tensor)), default=0)
+
+    def count(self, direction: str, tensor: str, nbytes: int) -> int:
+        """Return how many regions of a tensor with that room are free to use."""
+        with self._lock:
+            return sum(r.slot_nbytes >= nbytes for r in self._spare(direction, tensor))
+
+    def _begin(self, slot: Slot) -> None:
+        """Count a request as in flight."""
+        self._finish_removals()
+        self._abandon_lost(slot)
+        slot.begun = True
+        if slot.thread is not None:
+            self._in_flight.append(slot)
+            self._most_slots = max(self._most_slots, len(self._in_flight))
+
+    def _end(self, slot: Slot) -> None:
+        """Count a request as in flight no longer."""
+        slot.regions.clear()
+        if slot in self._in_flight:
+            self._in_flight.remove(slot)
+        slot.begun = False
+        self._ended.notify_all()
+
+    def _give(self, region: Region, slot: Slot) -> None:
+        self._taken[region.name] = slot
+        slot.regions[region.direction, region.tensor] = region
+
+    def _added(self, region: Region, slot: Slot, timeout_s: float) -> Region:
+        """Register a new region for a slot, or remove it again."""
+        with self._lock:
+            # Known from here on, so that an interrupt loses nothing.
+            self._regions.setdefault((region.direction, region.tensor), []).append(region)
+            self._give(region, slot)
+        try:
+            self.register(region, timeout_s)
+        except BaseException as error:
+            with self._lock:
+                self._remove(region, slot)
+                if answered(error):  # else the server may have taken it
+                    self._forget(region.name)
+            raise
+        return region
+
+    def register(self, region: Region, timeout_s: float) -> None:
+        """Register a region."""
+        key = region.describe().key
+        lifeline.registered(region.name, self._transport.unregister_call(region.name))
+        region.state = "registered"
+        self._transport.register_system(region.name, key, region.nbytes, timeout_s)
+        _log.debug(
+            "registered %s: %s %s, %d bytes",
+            region.name, region.direction, region.tensor, region.nbytes,
+        )  # fmt: skip
+
+    def renew(self, slot: Slot, region: Region, timeout_s: float) -> None:
+        """Register a slot's region anew; make another one if its file has vanished."""
+        try:
+            self.register(region, timeout_s)
+        except RegionNotVisibleError:
+            if region.exists():
+                raise
+            _log.warning("%s has vanished from /dev/shm; its tensor gets another one", region.name)
+            made = region.twin()
+            with self._lock:
+                owner = self._taken.get(region.name, slot)
+                self._remove(region, owner)
+                self._forget(region.name)
+            self._added(made, owner, timeout_s)
+            slot.regions[made.direction, made.tensor] = made
+
+    def discard(self, region: Region) -> None:
+        """Remove a region that its slot needs no longer."""
+        with self._lock:
+            self._taken.pop(region.name, None)
+        self.retire([region])
+
+    def give_back(self, slot: Slot) -> None:
+        """Take a slot's regions back, to be used again."""
+        with self._lock:
+            regions = self._own(slot)
+            for region in regions:
+                self._taken.pop(region.name, None)
+            gone = [r for r in regions if r.name in self._stale or self._closed]
+            gone += self._surplus(regions)
+            self._end(slot)
+        if gone:
+            self.retire(gone)
+            if self._closed:
+                self._transport.close()
+
+    def abandon(self, slot: Slot) -> None:
+        """Remove the regions of a request that was given up.
+
+        The server may still read or write them, in its own mapping, which it
+        keeps until it is done: never use them again.
+        """
+        with self._lock:
+            for region in self._own(slot):
+                _log.info("region %s is given up with its request", region.name)
+                self._remove(region, slot)
+                lifeline.owed(region.name)
+            self._end(slot)
+
+    def _own(self, slot: Slot) -> list[Region]:
+        """Return the regions that a slot has taken; those it has borrowed are another's."""
+        own = [region for region in slot.regions.values() if self._taken.get(region.name) is slot]
+        if len(own) < sum(taker is slot for taker in self._taken.values()):  # after an interrupt
+            own = [region for region in self._all() if self._taken.get(region.name) is slot]
+        return own
+
+    def _surplus(self, regions: list[Region]) -> list[Region]:
+        """Return what need not be kept: more spares than requests were ever in flight.
+
+        One more is kept, because a result without a copy still holds its
+        region while the next request is on its way.
+        """
+        surplus = []
+        enough = max(1, self._most_slots) + 1
+        for key in {(region.direction, region.tensor) for region in regions}:
+            if len(self._regions.get(key, ())) > enough:
+                surplus += self._spare(*key)[:-enough]
+        return surplus
+
+    def _abandon_lost(self, slot: Slot) -> None:
+        """Give up what an interrupted slot of this thread left taken.
+
+        A request's slot belongs to its thread, and a thread has one at a time:
+        another one was interrupted in the middle of its end.
+        """
+        for other in list(self._in_flight):
+            if other is not slot and other.thread == threading.get_ident():
+                self.abandon(other)
+
+    # All of them
+
+    def wait_for_room(self, slot: Slot, timeout_s: float) -> bool:
+        """Wait until another request in flight has ended.
+
+        Returns
+        -------
+        bool
+            Whether one has; False at once where there is none.
+        """
+        with self._lock:
+            others = any(other is not slot for other in self._in_flight)
+            return others and self._ended.wait(timeout_s)
+
+    def retire_all(self) -> None:
+        """Remove every region; one that a request uses goes when the request has ended."""
+        with self._lock:
+            self._stale |= self._taken.keys()
+            free = [region for region in self._all() if region.name not in self._taken]
+            self._most_slots = 0
+        self.retire(free)
 
     def retire(self, regions: Iterable[Region]) -> bool:
         """Unregister and remove regions; what the server will not let go of yet is owed.
@@ -128,19 +335,12 @@ class RegionSet:
         bool
             Whether the server answered.
         """
-        for region in list(regions):
-            self._remove(region)
+        with self._lock:
+            self._finish_removals()
+            for region in regions:
+                if region.name not in self._taken and region.state != "closed":
+                    self._remove(region, None)
         return self.settle()
-
-    def abandon(self, regions: Iterable[Region]) -> None:
-        """Remove regions of a request that was given up.
-
-        The server may still read or write them, in its own mapping, which it
-        keeps until it is done: never use them again.
-        """
-        for region in list(regions):
-            _log.info("region %s is given up with its request", region.name)
-            self._remove(region)
 
     def settle(self) -> bool:
         """Unregister what is owed, as far as the server lets it go. Never raises for it.
@@ -150,77 +350,196 @@ class RegionSet:
         bool
             Whether the server answered.
         """
-        if not self._owed:
-            return True
-        still_owed = []
-        answers = True
-        for index, name in enumerate(self._owed):
+        for name in list(self._owed):
             try:
                 self._transport.unregister_system(name)
                 _log.debug("unregistered %s", name)
+                self._forget(name)
             except NoReplyError as error:
                 _log.debug("region %s stays owed: %s", name, error)
-                still_owed += self._owed[index:]
-                answers = False
-                break
+                return False
             except RegionInUseError:
-                still_owed.append(name)
+                lifeline.owed(name)
             except TritonicError as error:
                 _log.warning("region %s could not be unregistered: %s", name, error)
-        self._owed = still_owed
-        return answers
+                self._refusals[name] = self._refusals.get(name, 0) + 1
+                if self._refusals[name] == _MOST_REFUSALS:
+                    self._forget(name)
+        return True
 
     def close(self) -> None:
-        """Unregister and remove everything; never stops half-way."""
-        answers = self.retire(self)
+        """Unregister and remove everything; never stops half-way.
+
+        A request of another thread is given a moment. One that takes longer
+        removes its regions itself when it ends.
+        """
         give_up = time.monotonic() + _LAST_WAIT_S
+        with self._lock:
+            self._closed = True
+            self._abandon_lost(self.slot())
+            while self._in_flight and (left := give_up - time.monotonic()) > 0:
+                self._ended.wait(left)
+            held = {id(slot): slot for slot in self._taken.values() if slot.thread is None}
+        for slot in held.values():
+            self.give_back(slot)
+        self.retire_all()
+        answers = self.settle()
         while self._owed and answers and time.monotonic() < give_up:
             time.sleep(0.05)
             answers = self.settle()
+        with self._lock:
+            self._finish_removals()
+        for name in list(self._owed):
+            lifeline.owed(name)
         if self._owed and answers:
-            _log.warning(
+            _log.info(
                 "the server at %s still works on a request that was given up, and keeps the memory "
-                "of these regions until somebody unregisters them: %s",
+                "of these regions until it is done: %s",
                 self._transport.url,
                 ", ".join(self._owed),
             )
         elif self._owed:
             _log.info("%s is away, with %s", self._transport.url, ", ".join(self._owed))
 
-    def _registered(self, region: Region, timeout_s: float) -> Region:
-        """Register a new region, or remove it again."""
+    def _remove(self, region: Region, slot: Slot | None) -> None:
+        """Take a region out; one whose removal was interrupted is finished later."""
+        if region not in self._leaving:
+            self._leaving.append(region)
+        if region.state == "registered":
+            self._owed[region.name] = replace(
+                region.describe(), state="quarantined", fd=None, address=0
+            )
+        self._stale.discard(region.name)
+        if slot is not None:
+            slot.regions.pop((region.direction, region.tensor), None)
+        self._taken.pop(region.name, None)
+        of_tensor = self._regions.get((region.direction, region.tensor), [])
+        if region in of_tensor:
+            of_tensor.remove(region)
         try:
-            self._register(region, timeout_s)
-        except BaseException as error:
-            if not answered(error):  # the server may have taken it
-                self._owed.append(region.name)
             region.close()
-            raise
+        except SharedMemoryError as error:
+            _log.warning("%s", error)
+        else:
+            self._leaving.remove(region)
+
+    def _finish_removals(self) -> None:
+        """Remove what an interrupt, or an error, left half removed."""
+        for region in list(self._leaving):
+            self._remove(region, self._taken.get(region.name))
+
+    def _forget(self, name: str) -> None:
+        """Owe a region no longer: the server does not have it."""
+        self._owed.pop(name, None)
+        self._refusals.pop(name, None)
+        lifeline.unregistered(name)
+
+
+class Slot:
+    """The regions of one request in flight, which no other request uses meanwhile.
+
+    A context manager. At its end the regions are there for the next request,
+    unless the server may still use them (the request was sent and no reply
+    came): then they are given up.
+
+    Attributes
+    ----------
+    regions
+        By direction and tensor.
+    thread
+        The thread whose request it is; None where it is no request's.
+    sent
+        Whether the request is with the server.
+    begun
+        Whether the slot has taken a region, and not ended since.
+    """
+
+    def __init__(self, owner: RegionSet, thread: int | None) -> None:
+        self._set = owner
+        self.thread = thread
+        self.regions: dict[tuple[str, str], Region] = {}
+        self.sent = False
+        self.begun = False
+
+    def place(self, need: Need, timeout_s: float) -> Region:
+        """Return a registered region for a tensor, for this slot alone.
+
+        One that no other request and no view uses is used again. One that is
+        too small is replaced: the new one is made and registered before the
+        old one goes, so that a failure leaves things as they were.
+
+        Parameters
+        ----------
+        need
+            What it is for.
+        timeout_s
+            The time limit for registering it, in seconds.
+
+        Raises
+        ------
+        NoSpaceError
+            If there is too little memory, even without the regions that nobody uses.
+        SharedMemoryError
+            If the server does not take the region.
+        """
+        had = self.regions.get((need.direction, need.tensor))
+        if had is not None and need.met_by(had):
+            return had
+        try:
+            region = self._set.take(self, need, timeout_s)
+        except NoSpaceError:
+            if had is None:
+                raise
+            self._set.discard(had)
+            return self._set.take(self, need, timeout_s)
+        if had is not None:
+            self._set.discard(had)
         return region
 
-    def _register(self, region: Region, timeout_s: float) -> None:
-        key = region.describe().key
-        self._transport.register_system(region.name, key, region.nbytes, timeout_s)
-        region.state = "registered"
-        _log.debug(
-            "registered %s: %s %s, %d bytes",
-            region.name,
-            region.direction,
-            region.tensor,
-            region.nbytes,
-        )
+    def slice(self, direction: str, tensor: str, nbytes: int) -> RegionSlice | None:
+        """Return the part of a tensor's region to name in a request; None for the wire."""
+        region = self.regions.get((direction, tensor))
+        return RegionSlice(region.name, region.offset(0), nbytes) if region else None
 
-    def _remove(self, region: Region) -> None:
-        # In this order, so that an interrupt between two steps loses nothing.
-        if region.name not in self._owed:
-            self._owed.append(region.name)
-        region.close()
-        key = (region.direction, region.tensor)
-        rest = [other for other in self._regions.get(key, ()) if other is not region]
-        if rest:
-            self._regions[key] = rest
+    def register_again(self, timeout_s: float) -> None:
+        """Register the regions anew, at a server that was restarted."""
+        for region in list(self.regions.values()):
+            self._set.renew(self, region, timeout_s)
+
+    def borrow(self, region: Region | None) -> None:
+        """Use a region that another slot holds."""
+        if region is not None:
+            self.regions[region.direction, region.tensor] = region
+
+    def give_back(self) -> None:
+        """Let others use the regions."""
+        self._set.give_back(self)
+
+    def discard(self, direction: str, tensor: str) -> None:
+        """Remove the region of a tensor, which goes over the wire instead."""
+        region = self.regions.pop((direction, tensor), None)
+        if region is not None:
+            self._set.discard(region)
+
+    def discard_all_but(self, names: Container[str]) -> None:
+        """Remove the regions that do not have one of these names."""
+        for key, region in list(self.regions.items()):
+            if region.name not in names:
+                self.discard(*key)
+
+    def __enter__(self) -> Slot:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.sent:
+            self._set.abandon(self)
         else:
-            self._regions.pop(key, None)
+            self._set.give_back(self)
 
 
 def answered(error: BaseException) -> bool:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb import render
-from tritonic_nb.errors import ArgumentError, TensorNameError, TensorShapeError
+from tritonic_nb.errors import ArgumentError, TensorNameError, TensorShapeError, brief
 from tritonic_nb.images import ImageTransform
 
 __all__ = ["InferenceResult", "Prediction", "TensorPlace", "Timings"]
@@ -130,9 +130,9 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         try:
             return self.outputs[name]
-        except KeyError:
+        except (KeyError, TypeError):  # TypeError: a list, say, which is no key at all
             raise TensorNameError(
-                f"the result of model {self.model!r} has no output {name!r}",
+                f"the result of model {self.model!r} has no output {brief(name)}",
                 f"it has {', '.join(self.outputs) or 'none'}",
             ) from None
 
@@ -189,8 +189,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         ArgumentError
             If `k` is no positive number or `labels` are too few.
         """
-        if not isinstance(k, int) or k < 1:
-            raise ArgumentError(f"k is {k!r}", "ask for at least one class")
+        _check_whole(k, 1, "k", "ask for at least one class")
         scores = probabilities(self._scores(output, item))
         names = self._names(labels, len(scores))
         best = np.argsort(-scores, kind="stable")[:k]
@@ -211,6 +210,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         Picture or None
             None where the result is not the classification of a picture.
         """
+        _check_whole(k, 1, "k", "ask for at least one class")
         output = self._scores_output()
         if not self.images or output is None:
             return None
@@ -320,12 +320,19 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         names = labels if labels is not None else self.labels
         if names is None:
             return [f"class {i}" for i in range(count)]
-        if len(names) < count:
+        remedy = "give a label for each class, or labels=None for numbers"
+        try:
+            if len(names) < count:
+                raise ArgumentError(f"there are {len(names)} labels and {count} classes", remedy)
+            return [str(names[i]) for i in range(count)]
+        except ArgumentError:
+            raise
+        except Exception as error:  # whatever was given instead of a list
             raise ArgumentError(
-                f"there are {len(names)} labels and {count} classes",
-                "give a label for each class, or labels=None for numbers",
-            )
-        return names
+                f"the labels are {brief(names)}, and class by class that fails: "
+                f"{type(error).__name__}: {error}",
+                remedy,
+            ) from error
 
 
 def probabilities(scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -337,10 +344,17 @@ def probabilities(scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         One number for each class, ``[classes]``.
     """
     values = np.asarray(scores, dtype=np.float64)
-    if values.size and values.min() >= 0 and abs(values.sum() - 1) < 1e-3:
-        return values
-    exponents = np.exp(values - values.max(initial=-np.inf))
-    return np.asarray(exponents / exponents.sum())
+    with np.errstate(all="ignore"):  # of infinite scores: they become NaN
+        if values.size and values.min() >= 0 and abs(values.sum() - 1) < 1e-3:
+            return values
+        exponents = np.exp(values - values.max(initial=-np.inf))
+        return np.asarray(exponents / exponents.sum())
+
+
+def _check_whole(value: object, lowest: int, name: str, remedy: str) -> None:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < lowest:  # type: ignore[operator]
+        raise ArgumentError(f"{name} is {brief(value)}", remedy)
 
 
 def _row(array: npt.NDArray[Any], item: int, rank: int, name: str) -> npt.NDArray[Any]:
@@ -351,6 +365,7 @@ def _row(array: npt.NDArray[Any], item: int, rank: int, name: str) -> npt.NDArra
 
 
 def _item(batch: Any, item: int, what: str) -> Any:
+    _check_whole(item, 0, "item", f"count items of {what} from 0 to {len(batch) - 1}")
     if not 0 <= item < len(batch):
         raise TensorShapeError(
             f"item {item} of {what} was asked for, and the batch has {len(batch)}",

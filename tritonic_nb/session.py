@@ -6,10 +6,9 @@ import difflib
 import logging
 import os
 import threading
-import time
 import warnings
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from tritonic_nb import render
+from tritonic_nb.call import Call, Setup, Stopwatch, checked_timeout, places_of
 from tritonic_nb.errors import (
     ArgumentError,
     ModelLoadError,
@@ -27,31 +27,34 @@ from tritonic_nb.errors import (
     RegionLostError,
     RegionTooSmallError,
     RestrictedApiError,
+    ServerRefusedError,
     SessionClosedError,
     SharedMemoryError,
-    TensorShapeError,
     TritonicError,
+    brief,
 )
 from tritonic_nb.images import ImageTransform
-from tritonic_nb.inputs import check_batch_size, prepare, transform_of
+from tritonic_nb.inputs import prepare, transform_of
+from tritonic_nb.leftovers import Leftovers, find_leftovers
 from tritonic_nb.memory import Region, RegionDescriptor, SharedMemoryType, require_supported
-from tritonic_nb.regions import RegionSet, answered
-from tritonic_nb.result import InferenceResult, TensorPlace, Timings
+from tritonic_nb.monitoring import holders_text
+from tritonic_nb.preflight import PoolOwner, Preflight, preflight
+from tritonic_nb.regions import Need, RegionSet, Slot, answered
+from tritonic_nb.result import InferenceResult
+from tritonic_nb.sizes import TensorSize, sizes_of
 from tritonic_nb.tensors import ModelSpec, TensorSpec, codec
 from tritonic_nb.transport import (
     HttpTransport,
     InferReply,
     InferRequest,
-    InputTensor,
-    RegionSlice,
-    RequestedOutput,
     SSLOptions,
     Transport,
 )
+from tritonic_nb.views import InputViews
 
 __all__ = ["ModelStatus", "ServerAddress", "Session"]
 
-_LONGEST_TIMEOUT_S = 1e6  # eleven days
+_MOST_GROWTHS = 3  # of an output in one inference; each runs the model once more
 
 _log = logging.getLogger("tritonic_nb.session")
 
@@ -121,6 +124,11 @@ class Session:
     load
         Whether a model that is not loaded is loaded on demand. By default it
         is on a server given as an object (one of yours), and not at an address.
+        The same holds for one that a server, restarted, does not have any more.
+    mode
+        The permissions of the regions' files. A server that runs as another
+        user needs ``0o666`` (or ``0o660`` and a common group), and then others
+        on this machine can read and change the tensors.
 
     Raises
     ------
@@ -135,10 +143,14 @@ class Session:
 
     Notes
     -----
-    A session can be used from several threads; their inferences take turns.
-    What it holds, in ``/dev/shm`` and at the server, goes with :meth:`close`,
-    at the end of a ``with`` block, when it is garbage-collected, or when the
-    interpreter exits. After an error it can be used as before.
+    A session can be used from several threads. Their inferences are in flight at
+    the same time, each with regions of its own, and wait for one another only
+    where there is no memory for more.
+
+    What it holds, in ``/dev/shm`` and at the server, goes with :meth:`close`, at
+    the end of a ``with`` block, when it is garbage-collected, or when the
+    interpreter exits; a small process sees to it where the interpreter is
+    killed. After an error it can be used as before.
 
     Examples
     --------
@@ -164,33 +176,54 @@ class Session:
         headers: Mapping[str, str] | None = None,
         ssl: SSLOptions | bool = False,
         load: bool | None = None,
+        mode: int = 0o600,
     ) -> None:
         if verbose:
             _log_to_stream()
         url, own_headers = _address(server)
-        options = SSLOptions() if ssl is True else ssl or None
-        self._lock = threading.RLock()
+        if headers is not None and not isinstance(headers, Mapping):
+            raise ArgumentError(
+                f"the headers are {brief(headers)}", "give a mapping: {'NAME': 'VALUE'}"
+            )
+        options = {True: SSLOptions(), False: None}[ssl] if isinstance(ssl, bool) else ssl
+        self._lock = threading.RLock()  # of what changes the session; inferences do without
+        self._reloading = threading.Lock()
         self._pid = os.getpid()
         self._owner = server  # kept: a Server that nobody holds stops
-        self._timeout_s = _checked_timeout(timeout)
+        self._timeout_s = checked_timeout(timeout)
         self._load = not isinstance(server, str) if load is None else load
         self._auto_refused: TritonicError | None = None
-        self._set_kinds(shared_memory, device, output_shared_memory)
+        self._setup = Setup(*_checked_kinds(shared_memory, device, output_shared_memory))
         self._transport: Transport = HttpTransport(url, {**own_headers, **(headers or {})}, options)
-        self._regions = RegionSet(self._transport)
-        self._model: ModelSpec | None = None
-        # The largest size seen of each output whose size the model does not tell.
-        self._learned: dict[str, int] = {}
+        self._regions = RegionSet(self._transport, mode=_checked_mode(mode), holders=holders_text)
+        self._views = InputViews(
+            lambda: self.model_info, self._place_view, self._regions.slot(held=True)
+        )
+        self._closing = False
         self._finalizer = weakref.finalize(
             self, _close_forgotten, self._regions, self._transport, self._pid
         )
         try:
             self._server = self._transport.server_metadata()
+            self._cleared = self._clear_leftovers()
             if model is not None:
                 self.use(model, version)
         except BaseException:
             self.close()
             raise
+
+    def _clear_leftovers(self) -> Leftovers | None:
+        """Clear what dead sessions left; None where this session has no shared memory."""
+        if set(self._setup.kinds.values()) <= {SharedMemoryType.NONE}:
+            return None
+        try:
+            cleared = find_leftovers(self._transport).clear(self._transport)
+        except TritonicError as error:  # a server that keeps its shared memory to itself
+            _log.debug("the server was not searched for regions of dead sessions: %s", error)
+            cleared = find_leftovers().clear()
+        if cleared:
+            _log.warning("cleared %s", cleared)
+        return cleared
 
     # The model
 
@@ -203,9 +236,7 @@ class Session:
         ArgumentError
             If none was chosen yet.
         """
-        if self._model is None:
-            raise ArgumentError("no model is chosen", "choose one: session.use(MODEL)")
-        return self._model
+        return self._setup.chosen
 
     @property
     def transform(self) -> ImageTransform | None:
@@ -252,12 +283,13 @@ class Session:
             If the model cannot be used.
         """
         if not isinstance(model, str) or not model:
-            raise ArgumentError(f"{model!r} is no model's name", "give a name, see models()")
+            raise ArgumentError(f"{brief(model)} is no model's name", "give a name, see models()")
+        if not isinstance(version, str | int) or isinstance(version, bool):
+            raise ArgumentError(f"{brief(version)} is no version", "give '', '1' or so")
+        number = brief(version) if isinstance(version, int) else version
         with self._open():
-            spec = self._describe(model, str(version), self._load if load is None else load)
-            self._regions.retire(self._regions)
-            self._learned.clear()
-            self._model = spec
+            spec = self._describe(model, number, self._load if load is None else load)
+            self._change(replace(self._setup, model=spec, learned={}))
             _log.debug("using %s: %s", model, spec)
             return spec
 
@@ -277,8 +309,9 @@ class Session:
         with self._open():
             name = self.model_info.name if model is None else model
             self._transport.load_model(name)
-            if self._model is not None and self._model.name == name:
-                self.use(name, self._model.version)
+            model_now = self._setup.model
+            if model_now is not None and model_now.name == name:
+                self.use(name, model_now.version)
 
     def unload(self, model: str | None = None) -> None:
         """Unload a model; the next :meth:`use` or :meth:`load` brings it back.
@@ -291,9 +324,17 @@ class Session:
         with self._open():
             name = self.model_info.name if model is None else model
             self._transport.unload_model(name)
-            if self._model is not None and self._model.name == name:
-                self._regions.retire(self._regions)
-                self._model = replace(self._model, state="UNAVAILABLE")
+            model_now = self._setup.model
+            if model_now is not None and model_now.name == name:
+                self._change(
+                    replace(self._setup, model=replace(model_now, state="UNAVAILABLE"), learned={})
+                )
+
+    def _change(self, setup: Setup) -> None:
+        """Go by something else from now on, and let go of the regions of before."""
+        self._setup = setup
+        self._views.drop()
+        self._regions.retire_all()
 
     def _describe(self, model: str, version: str, load: bool) -> ModelSpec:
         if not self._transport.model_ready(model, version):
@@ -303,7 +344,13 @@ class Session:
             config = self._transport.model_config(model, version)
         except RestrictedApiError:
             config = None
-        return ModelSpec.from_server(metadata, config, version=version)
+        spec = ModelSpec.from_server(metadata, config, version=version)
+        if spec.name != model:
+            raise ServerRefusedError(
+                f"asked for model {model!r}, the server described {spec.name!r}",
+                "this is a fault of the server, or of a proxy between",
+            )
+        return spec
 
     def _make_ready(self, model: str, version: str, load: bool) -> None:
         try:
@@ -351,17 +398,17 @@ class Session:
     @property
     def shared_memory(self) -> SharedMemoryType:
         """How inputs travel. ``AUTO`` turns to ``NONE`` where the server refuses regions."""
-        return self._effective(self._kinds["input"])
+        return self._effective(self._setup.kinds["input"])
 
     @property
     def output_shared_memory(self) -> SharedMemoryType:
         """How outputs travel."""
-        return self._effective(self._kinds["output"])
+        return self._effective(self._setup.kinds["output"])
 
     @property
     def device(self) -> int:
         """The CUDA device for CUDA shared memory."""
-        return self._device
+        return self._setup.device
 
     def set_shared_memory(
         self,
@@ -391,15 +438,26 @@ class Session:
             If this machine has no such memory.
         """
         with self._open():
-            self._set_kinds(kind, device, output)
+            kinds, device = _checked_kinds(kind, device, output)
             self._auto_refused = None
-            self._regions.retire(self._regions)
+            self._change(replace(self._setup, kinds=kinds, device=device))
 
     @property
     def regions(self) -> tuple[RegionDescriptor, ...]:
-        """The regions that the session has now, inputs and outputs."""
-        # Without the lock: it can be asked, and the session be shown, during an inference.
-        return tuple(region.describe() for region in list(self._regions))
+        """The regions that the session has now, inputs and outputs.
+
+        Those whose request was given up (after a timeout, or an interrupt) are
+        listed as ``"quarantined"`` until the server has let go of them.
+        """
+        return self._regions.describe()
+
+    @property
+    def inputs(self) -> InputViews:
+        """The inputs as arrays that lie in shared memory, to be filled in place.
+
+        ``session.inputs["INPUT0"][:] = data``, then ``session.infer()``.
+        """
+        return self._views
 
     def register_inputs(
         self,
@@ -429,7 +487,7 @@ class Session:
         NoSpaceError, RegionNotVisibleError, SharedMemoryDisabledError, RestrictedApiError
             If the regions cannot be had; none is left.
         """
-        return self._register_all("input", self.model_info.inputs, shapes, batch, nbytes)
+        return self._register_all("input", shapes, batch, nbytes)
 
     def register_outputs(
         self,
@@ -442,86 +500,148 @@ class Session:
 
         Parameters and errors as for :meth:`register_inputs`.
         """
-        return self._register_all("output", self.model_info.outputs, shapes, batch, nbytes)
+        return self._register_all("output", shapes, batch, nbytes)
+
+    def preflight(
+        self,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        *,
+        batch: int = 1,
+        nbytes: Mapping[str, int] | None = None,
+        in_flight: int = 1,
+        shared_memory: SharedMemoryType | str | None = None,
+        device: int | None = None,
+    ) -> Preflight:
+        """Tell what an inference will need, and whether it fits, before anything is made.
+
+        Parameters
+        ----------
+        shapes
+            The whole shape of tensors with dynamic dimensions, inputs and outputs.
+        batch
+            The batch.
+        nbytes
+            The bytes of ``BYTES`` tensors, lengths included (4 for each element).
+        in_flight
+            How many requests at the same time.
+        shared_memory, device
+            Another way than the session's, to ask about beforehand.
+
+        Returns
+        -------
+        Preflight
+            True where it fits; it shows each tensor's part, what Triton's Python
+            backend will use besides (where the server is an embedded one), and the
+            room in ``/dev/shm``, in memory and on the device.
+
+        Raises
+        ------
+        TensorShapeError, TensorNameError, BatchSizeError
+            If a shape does not fit the model.
+        TensorShapeError
+            If the size of an input is not known.
+        """
+        setup = self._usable()
+        model = setup.chosen
+        kinds, device = _parsed_kinds(
+            setup.kinds["input"] if shared_memory is None else shared_memory,
+            setup.device if device is None else device,
+            setup.kinds["output"] if shared_memory is None else shared_memory,
+        )
+        # Auto is system memory wherever it can be had.
+        kinds = {
+            direction: SharedMemoryType.SYSTEM if each is SharedMemoryType.AUTO else each
+            for direction, each in kinds.items()
+        }
+        if not isinstance(in_flight, int) or in_flight < 1:
+            raise ArgumentError(f"in_flight is {brief(in_flight)}", "give a number from 1")
+        sizes = sizes_of(model, ("input", "output"), shapes=shapes, nbytes=nbytes, batch=batch)
+        for size in sizes:
+            if size.direction == "input":
+                size.required_nbytes()
+        return preflight(
+            model,
+            [_with_learned(size, setup.learned) for size in sizes],
+            kinds,
+            device=device,
+            in_flight=in_flight,
+            there=self._regions.count,
+            pools=self._owner if isinstance(self._owner, PoolOwner) else None,
+        )
 
     def unregister(self) -> None:
         """Unregister and remove all regions. The next inference makes new ones."""
         with self._open():
-            self._regions.retire(self._regions)
+            self._views.drop()
+            self._regions.retire_all()
 
     def _register_all(
         self,
         direction: str,
-        specs: Mapping[str, TensorSpec],
         shapes: Mapping[str, Sequence[int]] | None,
         batch: int,
         nbytes: Mapping[str, int] | None,
     ) -> tuple[RegionDescriptor, ...]:
         with self._open():
-            for name in (*(shapes or {}), *(nbytes or {})):
-                getattr(self.model_info, direction)(name)
-            check_batch_size(self.model_info, batch)
-            for name, shape in (shapes or {}).items():
-                if specs[name].batched and len(shape):
-                    check_batch_size(self.model_info, shape[0])
-            sizes = {
-                name: _known_nbytes(spec, (shapes or {}).get(name), batch, (nbytes or {}).get(name))
-                for name, spec in specs.items()
-            }
-            had = {region.name for region in self._regions}
-            try:
-                made = [
-                    self._place(direction, name, size, self._timeout_s)
-                    for name, size in sizes.items()
-                ]
-            except TritonicError:
-                self._regions.retire([r for r in self._regions if r.name not in had])
-                raise
-            return tuple(region.describe() for region in made if region is not None)
+            sizes = sizes_of(
+                self.model_info, (direction,), shapes=shapes, nbytes=nbytes, batch=batch
+            )
+            needed = {size.spec.name: size.required_nbytes() for size in sizes}
+            if direction == "input":
+                self._views.expect({s.spec.name: s.shape for s in sizes if s.shape is not None})
+            with self._regions.slot() as slot:
+                had = {region.name for region in self._regions.describe()}
+                try:
+                    made = [
+                        self._place(slot, self._setup, (direction, name), size, self._timeout_s)
+                        for name, size in needed.items()
+                    ]
+                except TritonicError:
+                    slot.discard_all_but(had)
+                    raise
+                return tuple(region.describe() for region in made if region is not None)
 
-    def _place(self, direction: str, tensor: str, nbytes: int, timeout_s: float) -> Region | None:
+    def _place(
+        self,
+        slot: Slot,
+        setup: Setup,
+        tensor: tuple[str, str],
+        nbytes: int,
+        timeout_s: float,
+    ) -> Region | None:
         """Return a region with room for a tensor, or None where it goes over the wire."""
-        kind = self._effective(self._kinds[direction])
+        direction, name = tensor
+        kind = self._effective(setup.kinds[direction])
         # Triton refuses a zero-byte tensor in shared memory and takes it over the wire.
         if kind is SharedMemoryType.NONE or nbytes == 0:
             return None
         auto = kind is SharedMemoryType.AUTO
         try:
-            return self._regions.ensure(
-                direction,
-                tensor,
-                nbytes,
-                SharedMemoryType.SYSTEM if auto else kind,
-                self._device,
-                timeout_s=timeout_s,
+            return slot.place(
+                Need(
+                    direction,
+                    name,
+                    nbytes,
+                    SharedMemoryType.SYSTEM if auto else kind,
+                    setup.device,
+                ),
+                timeout_s,
             )
         except (SharedMemoryError, RestrictedApiError) as error:
             if not auto:
                 raise
             if not isinstance(error, NoSpaceError):  # which may be another by the next time
                 self._auto_refused = error
-            _log.warning("%s %r goes over the wire: %s", direction, tensor, error.message)
+            _log.warning("%s %r goes over the wire: %s", direction, name, error.message)
             return None
+
+    def _place_view(self, slot: Slot, tensor: str, nbytes: int) -> Region | None:
+        with self._open():
+            return self._place(slot, self._setup, ("input", tensor), nbytes, self._timeout_s)
 
     def _effective(self, kind: SharedMemoryType) -> SharedMemoryType:
         refused = kind is SharedMemoryType.AUTO and self._auto_refused is not None
         return SharedMemoryType.NONE if refused else kind
-
-    def _set_kinds(
-        self,
-        kind: SharedMemoryType | str,
-        device: int,
-        output: SharedMemoryType | str | None,
-    ) -> None:
-        kinds = {
-            "input": SharedMemoryType.parse(kind),
-            "output": SharedMemoryType.parse(kind if output is None else output),
-        }
-        if not isinstance(device, int) or device < 0:
-            raise ArgumentError(f"device {device!r} is not a device number", "count from 0")
-        for each in set(kinds.values()):
-            require_supported(each, device)
-        self._kinds, self._device = kinds, device
 
     # Inference
 
@@ -548,10 +668,11 @@ class Session:
         ----------
         inputs
             Arrays by name; or, for a model with one input, the array alone.
-            Arrays must have the model's datatype and rank; lists of numbers are
-            converted if they fit. An input that looks like a picture also takes
-            one: a path, a ``PIL.Image``, the bytes of a file, an array of pixels
-            (``[H, W]`` or ``[H, W, channels]`` of uint8, floats from 0 to 1, or
+            None sends what lies in :attr:`inputs`. Arrays must have the model's
+            datatype and rank; lists of numbers are converted if they fit. An
+            input that looks like a picture also takes one: a path, a
+            ``PIL.Image``, the bytes of a file, an array of pixels (``[H, W]`` or
+            ``[H, W, channels]`` of uint8, floats from 0 to 1, or
             bool; of uint8 also with the channels first), or a list of these,
             which becomes a batch.
         outputs
@@ -596,133 +717,192 @@ class Session:
         Notes
         -----
         An output whose size the model does not tell comes over the wire the
-        first time and through a region of its size from then on. If it
-        outgrows that, Triton runs the model and refuses to hand over the
-        result; the region is grown and the request sent again (never for a
-        model with sequences, whose unsized outputs stay on the wire).
+        first time, and where there is no room for it, and through a region of
+        its size from then on. If it outgrows that, Triton runs the model and
+        refuses to hand over the result; the region is grown and the request
+        sent again (never for a model with sequences, whose unsized outputs stay
+        on the wire).
         """
-        with self._open():
-            watch = _Stopwatch(self._timeout_s if timeout is None else _checked_timeout(timeout))
-            prepared = prepare(self.model_info, inputs, named, transform)
-            wanted = self._wanted(outputs)
-            watch.lap("prepare")
-            request = InferRequest(
-                model=self.model_info.name,
-                version=self.model_info.version,
-                inputs=[self._input(n, array, watch) for n, array in prepared.tensors.items()],
-                outputs=[self._requested(spec, prepared.batch, watch) for spec in wanted],
-                request_id=request_id,
-                sequence_id=sequence_id,
-                sequence_start=sequence_start,
-                sequence_end=sequence_end,
-                priority=priority,
-                parameters=parameters or {},
-            )
+        setup = self._usable()
+        watch = Stopwatch(self._timeout_s if timeout is None else checked_timeout(timeout))
+        model = setup.chosen
+        filled = {} if inputs is not None or named else self._views.given()
+        prepared = prepare(model, filled or inputs, named, transform)
+        call = Call(
+            setup=setup,
+            tensors=prepared.tensors,
+            outputs=_wanted(model, outputs),
+            batch=prepared.batch,
+            in_place=bool(filled),
+            options={
+                "request_id": request_id,
+                "sequence_id": sequence_id,
+                "sequence_start": sequence_start,
+                "sequence_end": sequence_end,
+                "priority": priority,
+                "parameters": {} if parameters is None else parameters,
+            },
+        )
+        watch.lap("prepare")
+        with self._regions.slot() as slot:
+            self._fill(slot, call, watch)
             watch.lap("copy_in")
-            request, reply = self._exchange(request, watch)
+            request, reply = self._exchange(slot, call, watch)
             watch.lap("request")
-            arrays = self._collect(request, reply, copy=copy)
+            arrays = self._collect(slot, call, request, reply, copy=copy)
             watch.lap("copy_out")
-            self._regions.settle()  # the server answers: a good time for what it is owed
-            return InferenceResult(
-                model=reply.model or request.model,
-                version=reply.version,
-                request_id=reply.request_id,
-                outputs=arrays,
-                timings=watch.timings(),
-                places=_places(request, prepared.tensors, arrays),
-                wire_nbytes=reply.sent_nbytes + reply.received_nbytes,
-                images=prepared.images,
-                transform=prepared.transform,
-                labels=self.model_info.labels,
-            )
+        self._regions.settle()  # the server answers: a good time for what it is owed
+        return InferenceResult(
+            model=reply.model or request.model,
+            version=reply.version,
+            request_id=reply.request_id,
+            outputs=arrays,
+            timings=watch.timings(),
+            places=places_of(request, prepared.tensors, arrays),
+            wire_nbytes=reply.sent_nbytes + reply.received_nbytes,
+            images=prepared.images,
+            transform=prepared.transform,
+            labels=model.labels,
+        )
 
-    def _wanted(self, names: Sequence[str] | None) -> list[TensorSpec]:
-        if isinstance(names, str):
-            names = (names,)
-        if names is not None and not names:
-            raise ArgumentError("no output is asked for", "leave outputs out to get all of them")
-        specs = self.model_info.outputs
-        return list(specs.values()) if names is None else [self.model_info.output(n) for n in names]
+    def _fill(self, slot: Slot, call: Call, watch: Stopwatch) -> None:
+        """Give the request its regions, and write the inputs to them.
 
-    def _input(self, name: str, array: npt.NDArray[Any], watch: _Stopwatch) -> InputTensor:
-        spec = self.model_info.input(name)
-        region = self._place("input", name, codec.encoded_nbytes(array), watch.left_s())
-        if region is None:
-            return InputTensor(name, spec.datatype, array.shape, array=array)
-        nbytes = region.write(array)
-        return InputTensor(name, spec.datatype, array.shape, region=_slice(region, nbytes))
+        Where there is no memory for one more request at the same time, it waits
+        until another one has ended.
+        """
+        try:
+            self._fill_once(slot, call, watch)
+        except NoSpaceError:
+            slot.give_back()  # nobody waits while others need what he holds
+            with self._regions.crowd:
+                self._fill_when_there_is_room(slot, call, watch)
 
-    def _requested(self, spec: TensorSpec, batch: int, watch: _Stopwatch) -> RequestedOutput:
-        shape = spec.concrete_shape(batch=batch)
-        nbytes = spec.nbytes_of(shape) if shape is not None else None
-        if nbytes is None:
-            had = self._regions.get("output", spec.name)
-            learned = 0 if self.model_info.stateful else self._learned.get(spec.name, 0)
-            nbytes = max(learned, had.slot_nbytes if had else 0)
-        region = self._place("output", spec.name, nbytes, watch.left_s())
-        if region is None:
-            return RequestedOutput(spec.name)
-        return RequestedOutput(spec.name, _slice(region, nbytes))
+    def _fill_when_there_is_room(self, slot: Slot, call: Call, watch: Stopwatch) -> None:
+        while True:
+            try:
+                return self._fill_once(slot, call, watch)
+            except NoSpaceError:
+                slot.give_back()
+                if not self._regions.wait_for_room(slot, watch.left_s()):
+                    raise
+
+    def _fill_once(self, slot: Slot, call: Call, watch: Stopwatch) -> None:
+        for name, array in call.tensors.items():
+            if call.in_place:
+                slot.borrow(self._views.region(name))
+                continue
+            nbytes = codec.encoded_nbytes(array)
+            region = self._place(slot, call.setup, ("input", name), nbytes, watch.left_s())
+            if region is not None:
+                region.write(array)
+        for spec in call.outputs:
+            known = call.known_nbytes(spec)
+            nbytes = self._guessed_nbytes(call, spec.name) if known is None else known
+            tensor = ("output", spec.name)
+            try:
+                region = self._place(slot, call.setup, tensor, nbytes, watch.left_s())
+            except NoSpaceError as error:
+                if known is not None:
+                    raise
+                # It may be smaller this time: by wire, as an output of unknown size comes at first.
+                call.setup.learned.pop(spec.name, None)
+                _log.info("output %r goes over the wire: %s", spec.name, error.message)
+                continue
+            if region is not None:
+                call.room[spec.name] = region.slot_nbytes if known is None else known
+
+    def _guessed_nbytes(self, call: Call, output: str) -> int:
+        """Return the room for an output whose size the model does not tell; 0 for the wire."""
+        learned = 0 if call.model.stateful else call.setup.learned.get(output, 0)
+        return max(learned, self._regions.spare_nbytes("output", output))
 
     def _exchange(
-        self, request: InferRequest, watch: _Stopwatch
+        self, slot: Slot, call: Call, watch: Stopwatch
     ) -> tuple[InferRequest, InferReply]:
-        """Send a request, again where the regions had to be mended first."""
-        registered_again = False
+        """Send a request, again where something had to be mended first."""
+        mended: set[str] = set()
+        turns = 0
         while True:  # each turn mends something, or raises
+            request = call.request(slot)
             try:
-                return request, self._send(request, watch.left_s())
-            except RegionLostError:
-                if registered_again:
+                return request, self._send(slot, request, watch.left_s())
+            except RegionLostError as error:
+                if "regions" in mended:
                     raise
-                _log.info("the server lost the session's regions; registering them again")
-                self._regions.register_again(watch.left_s())
-                registered_again = True
+                mended.add("regions")
+                _log.info("the server lost a region (%s); registering again", error.message)
+                slot.register_again(watch.left_s())
+            except (ModelNotFoundError, ModelNotReadyError):
+                if "model" in mended or not self._reload(call.model):
+                    raise
+                mended.add("model")
             except RegionTooSmallError as error:
-                if self.model_info.stateful:
+                turns += 1
+                if call.model.stateful or turns > _MOST_GROWTHS * len(call.outputs):
                     raise
-                request = self._grown(request, error, watch)
+                self._grow(slot, call, error, watch)
 
-    def _send(self, request: InferRequest, timeout_s: float) -> InferReply:
+    def _send(self, slot: Slot, request: InferRequest, timeout_s: float) -> InferReply:
+        slot.sent = True
         try:
-            return self._transport.infer(request, timeout_s)
-        except BaseException as error:
-            if not answered(error):  # the server may still be at it, reading and writing
-                slices = [t.region for t in request.inputs] + [t.region for t in request.outputs]
-                names = {part.name for part in slices if part}
-                self._regions.abandon([r for r in self._regions if r.name in names])
+            reply = self._transport.infer(request, timeout_s)
+        except TritonicError as error:
+            slot.sent = not answered(error) and getattr(error, "sent", True)
             raise
+        slot.sent = False
+        return reply
 
-    def _grown(
-        self, request: InferRequest, error: RegionTooSmallError, watch: _Stopwatch
-    ) -> InferRequest:
-        """Return the request with a larger region for the output that did not fit."""
-        by_name = {output.name: output.region for output in request.outputs}
-        region = by_name.get(error.tensor)
-        if region is None or region.nbytes >= error.needed_nbytes:
+    def _reload(self, model: ModelSpec) -> bool:
+        """Load the model again on a server that was restarted, if that is wanted.
+
+        Returns
+        -------
+        bool
+            Whether it is there now.
+        """
+        now = self._setup.model
+        if not self._load or now is None or now.name != model.name or now.state != "READY":
+            return False
+        with self._reloading:  # once, however many requests found it missing
+            if not self._transport.model_ready(model.name, model.version):
+                _log.info("the server has model %s no more; loading it again", model.name)
+                self._transport.load_model(model.name)
+        return True
+
+    def _grow(self, slot: Slot, call: Call, error: RegionTooSmallError, watch: Stopwatch) -> None:
+        """Give the output that did not fit a larger region."""
+        room = call.room.get(error.tensor, 0)
+        if not 0 < room < error.needed_nbytes:
             raise error
         # Twice as much as now, so that outputs that grow little by little do not
         # cost a second inference each time.
-        size = max(error.needed_nbytes, 2 * region.nbytes)
-        self._learned[error.tensor] = size
-        placed = self._place("output", error.tensor, size, watch.left_s())
-        by_name[error.tensor] = _slice(placed, size) if placed else None
-        outputs = [RequestedOutput(name, part) for name, part in by_name.items()]
-        return replace(request, outputs=outputs)
+        size = max(error.needed_nbytes, 2 * room)
+        call.room[error.tensor] = size
+        tensor = ("output", error.tensor)
+        try:
+            region = self._place(slot, call.setup, tensor, size, watch.left_s())
+        except NoSpaceError as refused:
+            region = None
+            _log.info("output %r goes over the wire: %s", error.tensor, refused.message)
+        if region is None:
+            slot.discard(*tensor)
+        else:
+            call.setup.learned[error.tensor] = size
 
     def _collect(
-        self, request: InferRequest, reply: InferReply, *, copy: bool
+        self, slot: Slot, call: Call, request: InferRequest, reply: InferReply, *, copy: bool
     ) -> dict[str, npt.NDArray[Any]]:
         """Return the reply's arrays, from the wire and from the regions."""
         arrays = {}
+        learned = call.setup.learned
         for requested in request.outputs:
             name = requested.name
             if name not in reply.outputs:  # a model may leave an output out
                 continue
             output = reply.outputs[name]
             array = output.array
-            region = self._regions.get("output", name)
+            region = slot.regions.get(("output", name))
             if array is None and requested.region is not None and region is not None:
                 array = region.read(
                     output.datatype, output.shape, nbytes=requested.region.nbytes, copy=copy
@@ -733,7 +913,7 @@ class Session:
                     "in a region",
                     "this is a fault of the server; use shared_memory='none'",
                 )
-            self._learned[name] = max(self._learned.get(name, 0), codec.encoded_nbytes(array))
+            learned[name] = max(learned.get(name, 0), codec.encoded_nbytes(array))
             arrays[name] = array
         return arrays
 
@@ -753,6 +933,8 @@ class Session:
             return
         with self._lock:
             if not self.closed:
+                self._closing = True
+                self._views.drop()
                 _close(self._regions, self._transport)
                 self._finalizer.detach()  # last: interrupted, it can be closed again
 
@@ -770,18 +952,24 @@ class Session:
     @contextmanager
     def _open(self) -> Iterator[None]:
         """Hold the lock of a session that is open."""
-        if self._pid != os.getpid():  # before the lock, which nobody would ever let go here
+        self._usable()  # before the lock, which in a forked child nobody would ever let go
+        with self._lock:
+            self._usable()
+            yield
+
+    def _usable(self) -> Setup:
+        """Return what an inference goes by, if the session is open."""
+        if self._pid != os.getpid():
             raise SessionClosedError(
                 f"this session with {self._transport.url} belongs to the process that this one was "
                 "forked from: both would write to the same memory",
                 "open a new Session in this process",
             )
-        with self._lock:
-            if self.closed:
-                raise SessionClosedError(
-                    f"this session with {self._transport.url} was closed", "open a new Session"
-                )
-            yield
+        if self._closing:
+            raise SessionClosedError(
+                f"this session with {self._transport.url} was closed", "open a new Session"
+            )
+        return self._setup
 
     # What it says of itself
 
@@ -793,7 +981,7 @@ class Session:
 
     def _described(self) -> tuple[str, list[tuple[str, str]], list[render.Table]]:
         rows = [("server", f"{self._transport.url}, Triton {self._server.get('version', '?')}")]
-        model = self._model
+        model = self._setup.model
         tables = []
         if model is not None:
             batch = f", batches up to {model.max_batch_size}" if model.max_batch_size else ""
@@ -802,6 +990,8 @@ class Session:
             rows += [("input", str(spec)) for spec in model.inputs.values()]
             rows += [("output", str(spec)) for spec in model.outputs.values()]
         rows.append(("shared memory", self._shared_memory_text()))
+        if self._cleared:
+            rows.append(("cleared", str(self._cleared)))
         regions = self.regions
         if regions:
             columns = ("tensor", "key", "bytes", "state")
@@ -820,104 +1010,72 @@ class Session:
         return text
 
 
-class _Stopwatch:
-    """Laps in milliseconds, and the time that is left."""
-
-    def __init__(self, limit_s: float) -> None:
-        self._started = self._last = time.perf_counter()
-        self._limit_s = limit_s
-        self._laps: dict[str, float] = {}
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self._laps[f"{name}_ms"] = (now - self._last) * 1e3
-        self._last = now
-
-    def left_s(self) -> float:
-        return max(0.001, self._limit_s - (time.perf_counter() - self._started))
-
-    def timings(self) -> Timings:
-        return Timings(**self._laps, total_ms=(self._last - self._started) * 1e3)
-
-
 def _address(server: str | ServerAddress) -> tuple[str, dict[str, str]]:
     if isinstance(server, str):
         return server, {}
     try:
         return server.url, dict(server.headers)
-    except AttributeError as error:
+    except Exception as error:  # it is asked for what it is, and may be anything
         raise ArgumentError(
             f"{type(server).__name__} is not a server: {error}",
             "give 'host:port', or a Server as tritonic_nb.serve() gives",
         ) from error
 
 
-def _checked_timeout(timeout: float) -> float:
+def _with_learned(size: TensorSize, learned: Mapping[str, int]) -> TensorSize:
+    """Return the size of an output as it was seen, where the model does not tell."""
+    seen = learned.get(size.spec.name) if size.direction == "output" else None
+    return size if size.nbytes is not None else replace(size, nbytes=seen)
+
+
+def _wanted(model: ModelSpec, names: Sequence[str] | None) -> list[TensorSpec]:
+    """Return the outputs to ask for."""
+    if names is None:
+        return list(model.outputs.values())
+    if not isinstance(names, str | Iterable):
+        raise ArgumentError(f"outputs is {brief(names)}", "give a list of names")
     try:
-        seconds = float(timeout)
-    except (TypeError, ValueError):
-        seconds = 0.0
-    if not 0 < seconds <= _LONGEST_TIMEOUT_S or isinstance(timeout, str):
+        wanted = (names,) if isinstance(names, str) else tuple(names)
+    except Exception as error:  # whatever stands there instead of a list
         raise ArgumentError(
-            f"timeout {timeout!r} is no number of seconds above 0 and up to {_LONGEST_TIMEOUT_S:g}",
-            "give seconds, such as 60",
-        )
-    return seconds
+            f"outputs is {brief(names)}: {error}", "give a list of names"
+        ) from error
+    if not wanted:
+        raise ArgumentError("no output is asked for", "leave outputs out to get all of them")
+    return [model.output(name) for name in wanted]
 
 
-def _known_nbytes(
-    spec: TensorSpec, shape: Sequence[int] | None, batch: int, nbytes: int | None
-) -> int:
-    """Return the bytes to register for a tensor.
-
-    Raises
-    ------
-    TensorShapeError
-        If the model and the arguments together do not tell.
-    """
-    if nbytes is not None:
-        if not isinstance(nbytes, int) or nbytes < 0:
-            raise TensorShapeError(
-                f"{spec.name!r} cannot have {nbytes!r} bytes", "give a whole number, 0 or more"
-            )
-        return nbytes
-    concrete = spec.concrete_shape(batch=batch, shape=shape)
-    known = spec.nbytes_of(concrete) if concrete is not None else None
-    if known is not None:
-        return known
-    if spec.datatype == "BYTES":
-        raise TensorShapeError(
-            f"the size of {spec} is not known: BYTES elements have any length",
-            f"pass nbytes={{{spec.name!r}: 1000}}, or how many it takes: 4 and its length for each "
-            "element",
-        )
-    raise TensorShapeError(
-        f"the size of {spec} is not known: it has dynamic dimensions",
-        f"pass shapes={{{spec.name!r}: (...)}} with the whole shape",
-    )
+def _checked_kinds(
+    kind: SharedMemoryType | str, device: int, output: SharedMemoryType | str | None
+) -> tuple[dict[str, SharedMemoryType], int]:
+    """Return the same as :func:`_parsed_kinds`, if this machine has such memory."""
+    kinds, device = _parsed_kinds(kind, device, output)
+    for each in set(kinds.values()):
+        require_supported(each, device)
+    return kinds, device
 
 
-def _slice(region: Region, nbytes: int) -> RegionSlice:
-    return RegionSlice(region.name, region.offset(0), nbytes)
-
-
-def _places(
-    request: InferRequest,
-    inputs: Mapping[str, npt.NDArray[Any]],
-    outputs: Mapping[str, npt.NDArray[Any]],
-) -> dict[tuple[str, str], TensorPlace]:
-    places = {}
-    regions: dict[tuple[str, str], RegionSlice | None] = {
-        **{("input", tensor.name): tensor.region for tensor in request.inputs},
-        **{("output", output.name): output.region for output in request.outputs},
+def _parsed_kinds(
+    kind: SharedMemoryType | str, device: int, output: SharedMemoryType | str | None
+) -> tuple[dict[str, SharedMemoryType], int]:
+    """Return how inputs and outputs travel, and the device."""
+    kinds = {
+        "input": SharedMemoryType.parse(kind),
+        "output": SharedMemoryType.parse(kind if output is None else output),
     }
-    arrays = {("input", n): a for n, a in inputs.items()}
-    arrays |= {("output", n): a for n, a in outputs.items()}
-    for key, array in arrays.items():
-        region = regions.get(key)
-        nbytes = codec.encoded_nbytes(array)
-        places[key] = TensorPlace(key[0], nbytes, region.name if region else "")
-    return places
+    if not isinstance(device, int) or device < 0:
+        raise ArgumentError(f"device {brief(device)} is not a device number", "count from 0")
+    return kinds, device
+
+
+def _checked_mode(mode: int) -> int:
+    if not isinstance(mode, int) or mode & 0o600 != 0o600 or mode & ~0o666:
+        shown = f"{mode:#o}" if isinstance(mode, int) else brief(mode)
+        raise ArgumentError(
+            f"mode {shown} is not one for a region: its owner reads and writes it, nobody runs it",
+            "give 0o600, 0o660 or 0o666",
+        )
+    return mode
 
 
 def _close(regions: RegionSet, transport: Transport) -> None:
@@ -931,12 +1089,14 @@ def _close_forgotten(regions: RegionSet, transport: Transport, owner_pid: int) -
     """Close what a session left open when it was collected, or at exit."""
     if os.getpid() != owner_pid:  # a forked child: all of it is still its parent's
         return
-    warnings.warn(
-        f"a Session with {transport.url} was never closed; use `with`, or close()",
-        ResourceWarning,
-        stacklevel=2,
-    )
-    _close(regions, transport)
+    try:
+        warnings.warn(
+            f"a Session with {transport.url} was never closed; use `with`, or close()",
+            ResourceWarning,
+            stacklevel=2,
+        )
+    finally:  # the warning may be an error
+        _close(regions, transport)
 
 
 def _log_to_stream() -> None:

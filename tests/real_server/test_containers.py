@@ -27,14 +27,14 @@ def own_dev_shm(size: str) -> list[str]:
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh"]
 
 
-def _why_not() -> str:
+def why_no_own_dev_shm() -> str:
     if not shutil.which("unshare"):
         return "there is no unshare command"
     tried = subprocess.run([*own_dev_shm("1m"), "true"], capture_output=True, check=False)
     return "" if tried.returncode == 0 else "mounting a /dev/shm of one's own needs root"
 
 
-pytestmark = pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "never")
+pytestmark = pytest.mark.skipif(bool(why_no_own_dev_shm()), reason=why_no_own_dev_shm() or "never")
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +86,7 @@ for size in (4_000_000, 600_000):
     try:
         create_region(SharedMemoryType.SYSTEM, "big", "input", size)
     except NoSpaceError as error:
+        assert "--shm-size" in error.remedy
         print(error.message)
     else:
         sys.exit("no error")

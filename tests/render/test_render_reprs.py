@@ -108,3 +108,13 @@ def test_a_repr_reads_no_file_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     card("t", ROWS, [TABLE])
     monkeypatch.setattr(Path, "read_text", None)
     assert "Session" in card("Session", ROWS, [TABLE])
+
+
+def test_no_text_commands_a_terminal_or_spoils_a_notebook() -> None:
+    """Control characters and half characters are marked, in HTML as in plain text."""
+    parts = ("a\x1b[2Jb\x00", [("c\ud800d", "e\x7ff")])
+    for said in (card(*parts), plain(*parts)):
+        assert said.encode()
+        assert "a\ufffd[2Jb\ufffd" in said
+        assert "c\ufffdd" in said
+        assert "e\ufffdf" in said

@@ -39,3 +39,13 @@ def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]
         timeout=60,
         check=False,
     )
+
+
+def pools(pid: int) -> set[str]:
+    """Return the names of the Python backend's pools that a process's servers made."""
+    return {entry.name for entry in SHM.glob(f"tritonic_nb_pool_{pid}_*")} - lock_files(pid)
+
+
+def lock_files(pid: int) -> set[str]:
+    """Return the names of the files whose locks tell that a process's servers live."""
+    return {entry.name for entry in SHM.glob(f"tritonic_nb_pool_{pid}_*_lock")}

@@ -415,6 +415,17 @@ def test_paths_of_any_language_and_links(
     caller.load("abroad")
 
 
+def test_a_broken_link_of_the_users_own_does_no_harm(embedded: Server, tmp_path: Path) -> None:
+    """A link in a model folder that led nowhere from the start does not keep it from loading."""
+    folder = model_folder(tmp_path / "linked")
+    (folder / "1/data").symlink_to(tmp_path / "nowhere")
+    embedded.add(folder)
+    embedded._load(["linked"])
+    (folder / "1/model.py").unlink()
+    with pytest.raises(ModelLoadError, match=r"model.py is gone"):
+        embedded._load(["linked"])
+
+
 def test_a_users_model_folder_stays_as_it_is(
     embedded: Server, caller: Caller, tmp_path: Path
 ) -> None:

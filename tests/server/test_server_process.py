@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from server_helpers import SHM, alive, eventually, run_script
+from server_helpers import alive, eventually, lock_files, pools, run_script
 
 from tests.model_folders import python_model
 from tritonic_nb.errors import (
@@ -45,15 +45,10 @@ def port(server: Server) -> int:
     return int(server.url.rpartition(":")[2])
 
 
-def pools(pid: int) -> set[str]:
-    """Return the names of the Python backend's pools that a process's servers made."""
-    return {entry.name for entry in SHM.glob(f"tritonic_nb_pool_{pid}_*")}
-
-
 def test_ready_within_five_seconds_and_gone_without_a_trace() -> None:
     """A prepared server is ready in less than 5 s; stop() leaves no process, pool or folder."""
     prepare()
-    before = pools(os.getpid())
+    before, locks = pools(os.getpid()), lock_files(os.getpid())
     started = time.monotonic()
     server = serve()
     took_s = time.monotonic() - started
@@ -71,6 +66,7 @@ def test_ready_within_five_seconds_and_gone_without_a_trace() -> None:
     assert not alive(supervisor)
     assert not folder.exists()
     assert pools(os.getpid()) == before
+    assert lock_files(os.getpid()) == locks
     assert "successfully loaded 'simple'" in server.log
     server.stop()
 
@@ -311,6 +307,7 @@ def nothing_left(told: dict[str, object]) -> bool:
         not any(alive(pid) for pid in pids)
         and not Path(str(told["folder"])).exists()
         and not pools(int(str(told["parent"])))
+        and not lock_files(int(str(told["parent"])))
     )
 
 

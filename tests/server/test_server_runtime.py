@@ -13,14 +13,17 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from tritonic_nb.errors import RuntimeUnavailableError
+from tritonic_nb.errors import ArgumentError, RuntimeUnavailableError
 from tritonic_nb.server import prepare
 from tritonic_nb.server.locate import find_interpreter
 from tritonic_nb.server.runtime import (
     LOCK_FILE,
     cache_folder,
+    old_runtimes,
     open_prepared,
+    remove_runtime,
     runtime_name,
     write_manifest,
 )
@@ -189,3 +192,49 @@ def test_the_interpreter_that_is_gone_is_noticed(cache: Path, tmp_path: Path) ->
     assert open_prepared(folder, interpreter) is not None
     shutil.rmtree(folder)
     assert open_prepared(folder, interpreter) is None
+
+
+def test_other_versions_runtimes_are_old(cache: Path, tmp_path: Path) -> None:
+    """Old is what has another lock file or Python; links, files and half-made ones are not."""
+    used = runtime_name(find_interpreter().minor)
+    other_python = runtime_name("3.9")
+    other_lock = "runtime-0123456789ab-cp311"
+    for name in (used, other_python, other_lock, f"{other_lock}.staging-x", "runtime-else"):
+        (cache / name).mkdir(parents=True)
+    (cache / f"{other_lock}.lock").touch()
+    (cache / "runtime-0123456789ab-cp312").symlink_to(tmp_path)
+    assert set(old_runtimes()) == {cache / other_python, cache / other_lock}
+
+
+def test_an_old_runtime_is_removed_unless_it_is_in_use(cache: Path) -> None:
+    """One that a program runs from, or that is being made, stays; then it goes with its rest."""
+    folder = cache / "runtime-0123456789ab-cp311"
+    (folder / "site").mkdir(parents=True)
+    staging = cache / f"{folder.name}.staging-x"
+    staging.mkdir()
+    program = shutil.copy2(shutil.which("sleep") or "", folder / "site/sleep")
+    with subprocess.Popen([program, "60"]) as sleeper:
+        with pytest.raises(RuntimeUnavailableError, match=f"in use.*{sleeper.pid}"):
+            remove_runtime(folder)
+        sleeper.kill()
+    with (
+        FileLock(cache / f"{folder.name}.lock"),
+        pytest.raises(RuntimeUnavailableError, match="prepares"),
+    ):
+        remove_runtime(folder)
+    assert folder.exists()
+    remove_runtime(folder)
+    assert [entry.suffix for entry in cache.iterdir()] in ([".lock"], [])
+    with pytest.raises(ArgumentError, match="not a prepared environment"):
+        remove_runtime(folder)
+
+
+def test_only_runtimes_in_the_cache_are_removed(cache: Path, tmp_path: Path) -> None:
+    """A folder of another name or place is refused and stays."""
+    elsewhere = tmp_path / "runtime-0123456789ab-cp311"
+    named = cache / "other"
+    for folder in (elsewhere, named):
+        folder.mkdir(parents=True)
+        with pytest.raises(ArgumentError):
+            remove_runtime(folder)
+        assert folder.exists()

@@ -102,6 +102,8 @@ def test_too_few_bytes_are_an_error_with_the_numbers(datatype: str) -> None:
         ("BYTES", ["\ud800"]),
         ("FP32", [[1], [2, 3]]),
         ("BYTES", [1]),
+        ("BYTES", [10**5000]),
+        ("INT64", [2**53 + 1, 1.0]),  # NumPy makes 2**53 of the one because of the other
     ],
 )
 def test_numbers_that_do_not_fit_are_not_converted(datatype: str, value: list) -> None:
@@ -115,6 +117,8 @@ def test_a_mask_is_not_ignored() -> None:
     masked = np.ma.masked_array(np.zeros(2, np.float32), [True, False])
     with pytest.raises(TensorDatatypeError, match="masked"):
         codec.as_tensor(masked, spec("FP32", 2))
+    with pytest.raises(TensorDatatypeError, match="masked"):
+        codec.as_tensor([masked, masked], spec("FP32", 2, 2))
 
 
 def test_what_is_an_array_in_disguise_is_treated_as_one() -> None:
@@ -123,6 +127,27 @@ def test_what_is_an_array_in_disguise_is_treated_as_one() -> None:
     with pytest.raises(TensorDatatypeError, match="FP64"):
         codec.as_tensor(floats, spec("FP32", 2))
     assert codec.as_tensor(floats, spec("FP64", 2)).shape == (2,)
+
+
+@pytest.mark.parametrize("error", [TypeError, RuntimeError, RecursionError])
+def test_an_object_that_refuses_to_be_an_array_is_told(error: type[Exception]) -> None:
+    """Arrays on a GPU raise whatever they like when NumPy asks for them."""
+
+    class OnTheGpu:
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            raise error("implicit conversion is not allowed, use .get()")
+
+    for value in (OnTheGpu(), [OnTheGpu()]):
+        with pytest.raises(TensorDatatypeError, match=r"'x' takes FP32.*use \.get\(\)"):
+            codec.as_tensor(value, spec("FP32", -1))
+
+
+@pytest.mark.parametrize("shape", [(2**63, 0), (1,) * 99])
+@pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
+def test_shapes_that_no_array_has_are_refused(datatype: str, shape: tuple[int, ...]) -> None:
+    """Not even where they need no more bytes than there are."""
+    with pytest.raises(TensorShapeError, match="fault of the server"):
+        codec.decode(bytes(8), datatype, shape, name="x")
 
 
 @pytest.mark.parametrize("shape", [(-1, -1), (2**40,)])
@@ -167,3 +192,18 @@ def test_a_wrong_dimension_is_named() -> None:
     """The message says which dimension is wrong and what the model has."""
     with pytest.raises(TensorShapeError, match="dimension 1 is 4 where the model has 3"):
         codec.as_tensor(np.zeros((2, 4), np.float32), spec("FP32", -1, 3))
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 3000, 1000), (30, 300, 1000), (9_000_000,), (1, 1, 9_000_000)]
+)
+def test_large_arrays_are_copied_in_steps_and_whole(shape: tuple[int, ...]) -> None:
+    """Whatever the shape and the layout, a copy in steps is the same as one at once."""
+    array = np.random.default_rng(0).random(shape).astype(np.float32)
+    for each in (array, array.T, array[::-1]):
+        target = bytearray(each.nbytes)
+        assert codec.write(each, memoryview(target)) == each.nbytes
+        read = codec.decode(target, "FP32", each.shape, name="x")
+        assert np.array_equal(read, each)
+        assert read.flags.owndata
+        assert read.flags.c_contiguous

@@ -40,8 +40,21 @@ def test_options_mean_an_encrypted_connection() -> None:
         base_url("http://host:9", SSLOptions())
 
 
-@pytest.mark.parametrize("bad", ["", "grpc://host:8001", "http://", "host:port", "a b:8000"])
-def test_what_is_no_address_is_refused(bad: str) -> None:
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "",
+        "grpc://host:8001",
+        "http://",
+        "host:port",
+        "a b:8000",
+        "höst:8000",
+        "host\0:8000",
+        None,
+        5,
+    ],
+)
+def test_what_is_no_address_is_refused(bad: Any) -> None:
     """Anything else is our error with the forms that are taken."""
     with pytest.raises(ArgumentError, match="host:port"):
         base_url(bad)
@@ -57,7 +70,11 @@ def test_a_password_in_an_address_is_not_shown() -> None:
     assert "hidden" not in str(refused.value)
 
 
-@pytest.mark.parametrize("headers", [{"a\r\nb": "c"}, {"a": "b\nc"}, {"": "x"}])
+@pytest.mark.parametrize(
+    "headers",
+    [{"a\r\nb": "c"}, {"a": "b\nc"}, {"": "x"}, {"a b": "c"}, {"a:b": "c"}, {5: "x"}, {"a": None},
+     {"Content-Length": "5"}, {"transfer-encoding": "chunked"}, [("a", "b")], "a: b"],
+)  # fmt: skip
 def test_headers_cannot_smuggle_lines(headers: dict[str, str]) -> None:
     """A line break in a header is refused."""
     with pytest.raises(ArgumentError, match="header"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tritonic_nb import errors
@@ -24,7 +26,7 @@ SAID = [
         errors.SharedMemoryError,
         "none",
     ),
-    ("shared memory region 'x' already in manager", errors.SharedMemoryError, "none"),
+    ("shared memory region 'x' already in manager", errors.RegionKnownError, "unregister"),
     (
         "Invalid offset + byte size for shared memory region: 'x'",
         errors.RegionTooSmallError,
@@ -90,6 +92,24 @@ def test_each_text_has_its_class_and_remedy(
     assert error.message.startswith("doing this: the server says:")
     assert said in str(error)
     assert remedy in error.remedy
+
+
+@pytest.mark.parametrize(
+    "text", ["output '", "failed to load", "shared memory", "version", "stub process ", "\n"]
+)
+def test_a_text_without_end_is_told_at_once(text: str) -> None:
+    """No pattern is busy for hours with what a server says, and its ends are what counts."""
+    started = time.monotonic()
+    error = error_from_server(f"{text * 99_999} No module named 'torch'", "loading")
+    assert time.monotonic() - started < 5
+    assert len(str(error)) < 10_000
+    assert "No module named 'torch'" in str(error)
+
+
+def test_a_number_without_end_is_no_number_of_bytes() -> None:
+    """Python itself refuses to read it."""
+    error = error_from_server(f"output 'x' (8 bytes) should be at least {'9' * 9999} bytes", "x")
+    assert type(error) is errors.ServerRefusedError
 
 
 def test_the_bytes_that_an_output_needs_are_read_from_the_text() -> None:

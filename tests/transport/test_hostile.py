@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from tests.hostile_server import reply, serving
 from tritonic_nb.errors import (
+    ArgumentError,
     ServerRefusedError,
     ServerTimeoutError,
     ServerUnreachableError,
@@ -24,59 +24,25 @@ from tritonic_nb.transport.engine import CurlEngine
 INFER = InferRequest("m", "", [], [RequestedOutput("o")])
 POST = Request("POST", "v2/models/m/infer", {}, b"x")
 
-# What the server does with the n-th request: bytes to answer with, or None to hang up.
-Answer = Callable[[int], bytes | None]
 
-
-def reply(body: bytes, **headers: str) -> bytes:
-    lines = [b"HTTP/1.1 200 OK", b"Content-Length: %d" % len(body)]
-    lines += [f"{name.replace('_', '-')}: {value}".encode() for name, value in headers.items()]
-    return b"\r\n".join([*lines, b"", body])
-
-
-@contextmanager
-def serving(answer: Answer, *, keep: bool = True) -> Iterator[tuple[str, list[int]]]:
-    """Run a server on loopback that answers as it is told, and perhaps hangs up after each reply.
-
-    Gives its address, and for each request it got the number of its connection.
-    """
-    requests: list[int] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def connection(peer: socket.socket, number: int) -> None:
-            with peer:
-                while peer.recv(65536):
-                    requests.append(number)
-                    said = answer(len(requests) - 1)
-                    if said is None:
-                        return
-                    peer.sendall(said)
-                    if not keep:
-                        return
-
-        def accept() -> None:
-            while True:
-                try:
-                    peer, _ = listener.accept()
-                except OSError:
-                    return
-                thread = threading.Thread(target=connection, args=(peer, len(threads)))
-                thread.start()
-                threads.append(thread)
-
-        threads = [threading.Thread(target=accept)]
-        threads[0].start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}", requests
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-    for thread in threads:
-        thread.join()
+def binary(sizes: list[object], nbytes: int) -> bytes:
+    """Return a reply with tensors of one number each, which tells their sizes."""
+    outputs = [
+        {
+            "name": f"o{i}",
+            "datatype": "FP32",
+            "shape": [1],
+            "parameters": {"binary_data_size": size},
+        }
+        for i, size in enumerate(sizes)
+    ]
+    head = json.dumps({"outputs": outputs}).encode()
+    return reply(head + bytes(nbytes), Inference_Header_Content_Length=str(len(head)))
 
 
 def test_a_request_is_never_sent_twice() -> None:
     """A server that hangs up instead of a reply gets the request once, on a kept connection too."""
-    with serving(lambda n: reply(b"{}") if n == 0 else None) as (url, requests):
+    with serving(lambda asked: None if asked.number else reply(b"{}")) as (url, requests):
         engine = CurlEngine(url)
         engine.send(POST, 5)
         with pytest.raises(ServerUnreachableError, match="closed the connection before it ans"):
@@ -93,7 +59,7 @@ def test_connections_are_kept_and_replaced(keep: bool, connections: list[int]) -
         for _ in range(4):
             assert engine.send(POST, 5).status == 200
             time.sleep(0.05)  # for the server to hang up
-        assert requests == connections
+        assert [asked.connection for asked in requests] == connections
         engine.close()
 
 
@@ -117,6 +83,28 @@ def test_connections_are_kept_and_replaced(keep: bool, connections: list[int]) -
                 [{"name": "o", "datatype": "FP32", "shape": [3], "data": [1]}],
                 [{"name": "o", "datatype": "FP99", "shape": [1], "data": ["x"]}],
                 [{"name": "o", "datatype": "INT8", "shape": [1], "data": ["x"]}],
+                [{"name": "o", "datatype": "INT8", "shape": [1], "data": [300]}],
+                [{"name": "o", "datatype": "INT8", "shape": [1], "data": [1.5]}],
+                [{"name": "o", "datatype": "INT8", "shape": [1], "data": ["1"]}],
+                [{"name": "o", "datatype": "FP32", "shape": [1], "data": [1e300]}],
+                [{"name": "o", "datatype": "FP32", "shape": [2**64, 0], "data": []}],
+                [{"name": 5, "datatype": "FP32", "shape": [1], "data": [1]}],
+                [{"name": "o", "datatype": "FP32", "shape": [1], "data": [1]}] * 2,
+            )
+        ),
+        reply(b'{"outputs": ' + b"[" * 50_000),
+        *(
+            binary(sizes, nbytes)
+            for sizes, nbytes in (
+                ([-4], 8),
+                ([4, -4], 4),
+                ([3], 3),
+                ([8], 8),
+                ([4], 8),
+                ([4], 3),
+                ([2**40], 4),
+                (["4"], 4),
+                ([4.0], 4),
             )
         ),
     ],
@@ -130,7 +118,10 @@ def test_a_reply_that_breaks_the_protocol_is_our_error(said: bytes) -> None:
         transport.close()
 
 
-@pytest.mark.parametrize("said", [b"[1]", b"{}", b"null", b"<html>"])
+@pytest.mark.parametrize(
+    "said",
+    [b"[1]", b"{}", b"null", b"<html>", b"[" * 50_000, b'{"version": "\\ud800"}', b"\xff\xfe"],
+)
 def test_control_replies_that_break_the_protocol_are_our_errors(said: bytes) -> None:
     """The same for descriptions and lists."""
     with serving(lambda _: reply(said)) as (url, _):
@@ -158,4 +149,34 @@ def test_a_redirect_is_not_followed() -> None:
         with pytest.raises(ServerUnreachableError, match="is not Triton: HTTP 302"):
             transport.infer(INFER, 5)
         assert len(requests) == 1
+        transport.close()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "x" * 2000, "\ud800", None, 5, b"m"])
+def test_a_name_that_is_none_is_not_sent(name: Any) -> None:
+    """Of ".." an address would make another one, and Triton is silent to one that is too long."""
+    with serving(lambda _: reply(b"{}")) as (url, requests):
+        transport = HttpTransport(url)
+        for call in (transport.model_metadata, transport.load_model, transport.unload_model):
+            with pytest.raises(ArgumentError, match="no name of a model"):
+                call(name)
+        if name:  # without one the server chooses
+            with pytest.raises(ArgumentError, match="no name of a version"):
+                transport.model_ready("m", name)
+        assert not requests
+        transport.close()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"request_id": "\ud800"}, {"request_id": object()}, {"parameters": {1: 2}},
+     {"parameters": [(1, 2, 3)]}, {"parameters": {"a": 10**5000}}, {"priority": {1}}],
+)  # fmt: skip
+def test_a_request_that_cannot_be_written_is_told(given: dict[str, Any]) -> None:
+    """Values that JSON does not have, and names that are none."""
+    with serving(lambda _: reply(b"{}")) as (url, requests):
+        transport = HttpTransport(url)
+        with pytest.raises(ArgumentError, match="cannot be written"):
+            transport.infer(replace(INFER, **given), 5)
+        assert not requests
         transport.close()

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from tritonic_nb.errors import SharedMemoryUnsupportedError
 from tritonic_nb.memory.region import Region, RegionDescriptor, SharedMemoryType
+from tritonic_nb.memory.space import Space, host_space
 
 __all__ = [
+    "PAGE_NBYTES",
     "Region",
     "RegionDescriptor",
     "SharedMemoryType",
+    "Space",
     "create_region",
+    "device_memory",
+    "host_space",
     "require_supported",
 ]
+
+PAGE_NBYTES = 4096
+"""Regions are whole pages, in bytes."""
 
 
 def require_supported(kind: SharedMemoryType, device: int = 0) -> None:
@@ -39,6 +48,19 @@ def require_supported(kind: SharedMemoryType, device: int = 0) -> None:
         require_device(device)
 
 
+def device_memory(device: int) -> tuple[int, int]:
+    """Return the free and the total memory of a CUDA device, in bytes.
+
+    Raises
+    ------
+    NoCudaDeviceError
+        If there is no such device.
+    """
+    from tritonic_nb.memory import cuda
+
+    return cuda.device_memory(device)
+
+
 def create_region(
     kind: SharedMemoryType,
     tensor: str,
@@ -47,6 +69,8 @@ def create_region(
     *,
     slots: int = 1,
     device: int = 0,
+    mode: int = 0o600,
+    holders: Callable[[], str] | None = None,
 ) -> Region:
     """Make a region: create, reserve, map. The server does not know it yet.
 
@@ -60,6 +84,10 @@ def create_region(
         The bytes of one slot (at least 1) and the number of slots.
     device
         The CUDA device.
+    mode
+        The permissions of a system region's file.
+    holders
+        Tells, for the message of an error, who holds the most of that memory.
 
     Raises
     ------
@@ -72,4 +100,4 @@ def create_region(
     # Linux only: on other systems its module (fcntl) does not even import.
     from tritonic_nb.memory.system import SystemRegion
 
-    return SystemRegion(tensor, direction, slot_nbytes, slots)
+    return SystemRegion(tensor, direction, slot_nbytes, slots, mode=mode, holders=holders)

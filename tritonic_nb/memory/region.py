@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from tritonic_nb.errors import ArgumentError, RegionTooSmallError
+from tritonic_nb.errors import ArgumentError, RegionTooSmallError, brief
 
 __all__ = ["Region", "RegionDescriptor", "SharedMemoryType"]
 
@@ -46,9 +46,9 @@ class SharedMemoryType(str, Enum):
         """
         try:
             return cls(value.lower()) if isinstance(value, str) else cls(value)
-        except ValueError:
+        except Exception:  # whatever it is, it is compared with the members
             raise ArgumentError(
-                f"{value!r} is not a shared-memory type",
+                f"{brief(value)} is not a shared-memory type",
                 f"use one of {', '.join(repr(m.value) for m in cls)}",
             ) from None
 
@@ -165,8 +165,20 @@ class Region(ABC):
         """Read an array from a slot; ``copy=False`` gives a view that pins the region."""
 
     @abstractmethod
+    def view(self, datatype: str, shape: Sequence[int], *, slot: int = 0) -> npt.NDArray[Any]:
+        """Return a slot as a writable array that pins the region."""
+
+    @abstractmethod
     def pinned(self) -> bool:
-        """Whether a view given out by ``read(copy=False)`` is still in use."""
+        """Whether an array given out by :meth:`view` or ``read(copy=False)`` is still in use."""
+
+    @abstractmethod
+    def exists(self) -> bool:
+        """Whether the server could open the region now, as far as this process can tell."""
+
+    @abstractmethod
+    def twin(self) -> Region:
+        """Return a new region of the same size and content."""
 
     @abstractmethod
     def describe(self) -> RegionDescriptor:

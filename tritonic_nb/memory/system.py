@@ -10,14 +10,16 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import functools
+import io
 import logging
+import math
 import mmap
 import os
 import re
 import secrets
-import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tritonic_nb.errors import NoSpaceError, SharedMemoryError
+from tritonic_nb.memory import lifeline
 from tritonic_nb.memory.region import Region, RegionDescriptor, SharedMemoryType
+from tritonic_nb.memory.space import host_space
 from tritonic_nb.render import human_bytes
 from tritonic_nb.tensors import codec
+from tritonic_nb.tensors.dtypes import numpy_dtype
 
 __all__ = ["KEY_PREFIX", "SHM_DIR", "SystemRegion"]
 
@@ -60,6 +65,10 @@ class SystemRegion(Region):
         The bytes of one slot, at least 1.
     slots
         How many slots.
+    mode
+        The file's permissions.
+    holders
+        Tells, for the message of an error, who holds the most of ``/dev/shm``.
 
     Raises
     ------
@@ -71,18 +80,28 @@ class SystemRegion(Region):
 
     kind = SharedMemoryType.SYSTEM
 
-    def __init__(self, tensor: str, direction: str, slot_nbytes: int, slots: int = 1) -> None:
+    def __init__(
+        self,
+        tensor: str,
+        direction: str,
+        slot_nbytes: int,
+        slots: int = 1,
+        *,
+        mode: int = 0o600,
+        holders: Callable[[], str] | None = None,
+    ) -> None:
         name = _new_name(tensor)
         super().__init__(name, tensor, direction, slot_nbytes, slots)
         self.path = SHM_DIR / name
         self._views: list[weakref.ref[npt.NDArray[Any]]] = []
-        self._file = _File(self.path)
+        self._file = _File(self.path, mode, holders)
         # In place before the file is: from then on it is removed whatever happens.
         self._finalizer = weakref.finalize(self, self._file.remove)
         try:
             self._map = self._file.make(self.nbytes, f"{direction} {tensor!r}")
         except BaseException:
-            self._finalizer()
+            self._file.remove()
+            self._finalizer.detach()
             raise
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
 
@@ -135,6 +154,21 @@ class SystemRegion(Region):
             self._views.append(weakref.ref(holder))
         return array
 
+    def view(self, datatype: str, shape: Sequence[int], *, slot: int = 0) -> npt.NDArray[Any]:
+        """Return a slot as a writable array that pins the region, as one of :meth:`read` does.
+
+        Parameters
+        ----------
+        datatype, shape
+            Of the tensor; none of ``BYTES``.
+        slot
+            The slot.
+        """
+        dtype = numpy_dtype(datatype)
+        holder = np.frombuffer(self._slot(slot), dtype, math.prod(shape))
+        self._views.append(weakref.ref(holder))
+        return holder.reshape(shape)
+
     def pinned(self) -> bool:
         """Whether a view of the region is still in use."""
         self._views = [view for view in self._views if view() is not None]
@@ -157,17 +191,50 @@ class SystemRegion(Region):
             state=self.state,
         )
 
+    def exists(self) -> bool:
+        """Whether the file is still there under its name."""
+        return self._file.exists()
+
+    def twin(self) -> SystemRegion:
+        """Return a new region of the same size and content."""
+        made = SystemRegion(
+            self.tensor, self.direction, self.slot_nbytes, self.slots,
+            mode=self._file.mode, holders=self._file.holders,
+        )  # fmt: skip
+        with memoryview(made._map) as target, memoryview(self._map) as source:
+            target[:] = source
+        return made
+
     def close(self) -> None:
-        """Unlink and unmap the region; a view that is still in use keeps its memory."""
-        if self.state == "closed":
-            return
-        self._finalizer()
-        with contextlib.suppress(BufferError):  # a view still uses it; the last one to go unmaps
-            self._map.close()
-        self.state = "closed"
-        del self._map
+        """Unlink and unmap the region; a view that is still in use keeps its memory.
+
+        Interrupted or failed, it can be called again: each step can be repeated.
+
+        Raises
+        ------
+        SharedMemoryError
+            If the file cannot be unlinked.
+        """
+        if self.state != "closed":
+            with contextlib.suppress(BufferError):  # a view uses it; the last one to go unmaps
+                self._map.close()
+            self.state = "closed"
+            del self._map
+        try:
+            self._file.remove()
+        except OSError as error:
+            raise SharedMemoryError(
+                f"region {self.name!r} cannot be removed from {SHM_DIR}: {error.strerror}",
+                f"remove {self.path} by hand, or run `tritonic-nb clean` when this has ended",
+            ) from error
+        self._finalizer.detach()
 
     def _slot(self, slot: int) -> memoryview:
+        if self.state == "closed":
+            raise SharedMemoryError(
+                f"region {self.name!r} of {self.direction} {self.tensor!r} was removed meanwhile",
+                "infer again",
+            )
         start = self.offset(slot)
         return memoryview(self._map)[start : start + self.slot_nbytes]
 
@@ -178,30 +245,46 @@ def _new_name(tensor: str) -> str:
 
 
 class _File:
-    """The file of a region, and the lock that proves its owner alive."""
+    """The file of a region, and the lock that proves its owner alive.
 
-    def __init__(self, path: Path) -> None:
+    Its descriptors are held by file objects, which can be closed twice.
+    """
+
+    def __init__(self, path: Path, mode: int, holders: Callable[[], str] | None) -> None:
         self.path = path
-        self.fd = self._lock_fd = -1
+        self.mode = mode
+        self.holders = holders
+        self._made = False
+        self._file: io.FileIO | None = None
+        self._lock: io.FileIO | None = None
         self._owner = os.getpid()
         _files.add(self)
+
+    @property
+    def fd(self) -> int:
+        """The descriptor; -1 before it is open and after it was closed."""
+        return -1 if self._file is None or self._file.closed else self._file.fileno()
 
     def make(self, nbytes: int, what: str) -> mmap.mmap:
         """Create, lock, reserve and map the file."""
         # Asked first: reserving takes page after page, and could use up the machine's
         # memory, and get somebody killed, before it finds that the last one does not fit.
-        if nbytes > min(_free_and_total()[0], _available_memory()):
-            raise _no_space(nbytes, what)
-        flags = os.O_RDWR | os.O_CLOEXEC
         try:
-            self.fd = os.open(self.path, flags | os.O_CREAT | os.O_EXCL, 0o600)
-            self._lock_fd = os.open(self.path, flags)
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if nbytes > host_space().room_nbytes:
+                raise self._no_space(nbytes, what)
+            lifeline.made(self.path.name)
+            named = self._create()
+            self._lock = io.FileIO(f"/proc/self/fd/{self.fd}", "r+")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.fchmod(self.fd, self.mode)  # whatever the umask says
             os.posix_fallocate(self.fd, 0, nbytes)
-            return mmap.mmap(self.fd, nbytes)
+            mapped = mmap.mmap(self.fd, nbytes)
+            if not named:
+                self._name()
+            return mapped
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EFBIG):
-                raise _no_space(nbytes, what) from error
+                raise self._no_space(nbytes, what) from error
             raise SharedMemoryError(
                 f"{what}: a region of {human_bytes(nbytes)} cannot be made in {SHM_DIR}: "
                 f"{error.strerror}",
@@ -209,23 +292,91 @@ class _File:
                 "open, or use shared_memory='none'",
             ) from error
 
+    def _create(self) -> bool:
+        """Open a new file, and return whether it has its name already.
+
+        It gets the name last, so that nobody ever sees one that is not locked and
+        reserved, and a process that is killed before leaves nothing. A sandbox
+        that cannot do that (gVisor, say) gives it the name at once.
+        """
+        try:
+            self._file = io.FileIO(SHM_DIR, "r+", opener=_open_unnamed)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                raise
+        else:
+            return False
+        self._made = True  # or about to be: an interrupt leaves nothing
+        try:
+            # "x" is O_CREAT and O_EXCL: what somebody put there is not touched.
+            self._file = io.FileIO(self.path, "x+", opener=_open_private)
+        except FileExistsError:
+            self._made = False
+            raise
+        return True
+
+    def _name(self) -> None:
+        """Give the file its name, unless somebody put something there."""
+        self._made = True
+        try:
+            # With a folder for the source, which an absolute path does not need, Python
+            # calls linkat, and that alone follows the link to the file.
+            os.link(f"/proc/self/fd/{self.fd}", self.path, src_dir_fd=self.fd, follow_symlinks=True)
+        except FileExistsError:
+            self._made = False
+            raise
+
     def remove(self) -> None:
-        """Unlink the file and close its descriptors; a forked child leaves it to its parent."""
+        """Unlink the file and close its descriptors; a forked child leaves it to its parent.
+
+        Raises
+        ------
+        OSError
+            If it cannot be unlinked; it can be tried again.
+        """
         if os.getpid() != self._owner:
             return
-        with contextlib.suppress(FileNotFoundError):
-            self.path.unlink()
         self.let_go()
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+        if self._file is not None:
+            self._file.close()
+        if self._made:
+            with contextlib.suppress(FileNotFoundError):
+                self.path.unlink()
+            self._made = False
+        lifeline.removed(self.path.name)
         _log.debug("removed %s", self.path)
+
+    def exists(self) -> bool:
+        """Whether the file is still there under its name."""
+        try:
+            found = self.path.lstat()
+        except FileNotFoundError:
+            return False
+        return self.fd >= 0 and os.path.samestat(found, os.fstat(self.fd))
 
     def let_go(self) -> None:
         """Close the descriptor that holds the lock."""
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
+        if self._lock is not None:
+            self._lock.close()
+
+    def _no_space(self, nbytes: int, what: str) -> NoSpaceError:
+        now = host_space()
+        held = self.holders() if self.holders else ""
+        return NoSpaceError(
+            f"{what} needs {nbytes} bytes ({human_bytes(nbytes)}) of {SHM_DIR}, which has "
+            f"{now.free_nbytes} free ({human_bytes(now.free_nbytes)}) of "
+            f"{human_bytes(now.total_nbytes)}, and {human_bytes(now.available_nbytes)} of memory "
+            f"are available; the limit is {now.limit}" + (f"; {held}" if held else ""),
+            "close what is not needed (other sessions, servers), send smaller batches, or "
+            f"{now.remedy}",
+        )
+
+
+_open_private = functools.partial(os.open, mode=0o600)
+
+
+def _open_unnamed(folder: str, _flags: int) -> int:
+    return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 _files: weakref.WeakSet[_File] = weakref.WeakSet()
@@ -238,29 +389,3 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
-
-
-def _free_and_total() -> tuple[int, int]:
-    space = os.statvfs(SHM_DIR)
-    return space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize
-
-
-def _available_memory() -> int:
-    """Return what the kernel could still give out without harm, in bytes."""
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemAvailable":
-            return int(value.split()[0]) * 1024
-    return sys.maxsize  # a kernel before 3.14 does not tell
-
-
-def _no_space(nbytes: int, what: str) -> NoSpaceError:
-    free, total = _free_and_total()
-    return NoSpaceError(
-        f"{what} needs {nbytes} bytes ({human_bytes(nbytes)}) of {SHM_DIR}, which has "
-        f"{free} free ({human_bytes(free)}) of {human_bytes(total)}; the machine has "
-        f"{human_bytes(_available_memory())} of memory available",
-        "close other sessions, send smaller batches, enlarge it (docker run --shm-size=2g, "
-        "Kubernetes emptyDir with medium: Memory, mount -o remount,size=2g /dev/shm), "
-        "or use shared_memory='none'",
-    )

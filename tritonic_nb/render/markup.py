@@ -8,14 +8,22 @@ from functools import cache
 from pathlib import Path
 from string import Template
 
-__all__ = ["escape", "fill", "stylesheet"]
+__all__ = ["escape", "fill", "shown", "stylesheet"]
 
 _FOLDER = Path(__file__).resolve().parent
+# Control characters, with which a text could command a terminal, and half characters
+# (JSON can spell them), which no notebook can save. Line breaks and tabs are fine.
+_NOT_SHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def shown(text: object) -> str:
+    """Return text with a mark in the place of each character that cannot be shown."""
+    return _NOT_SHOWN.sub("\ufffd", str(text))
 
 
 def escape(text: str) -> str:
     """Make text safe in HTML, in an element as well as in a quoted attribute."""
-    return html.escape(str(text), quote=True)
+    return html.escape(shown(text), quote=True)
 
 
 def fill(name: str, **values: str) -> str:

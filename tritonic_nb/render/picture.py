@@ -8,7 +8,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
-from tritonic_nb.render.markup import escape, fill
+from tritonic_nb.render.markup import escape, fill, shown
 
 __all__ = ["Picture", "data_uri", "display"]
 
@@ -39,7 +39,7 @@ class Picture:
     html: str = ""
 
     def __repr__(self) -> str:
-        return self.alt
+        return shown(self.alt)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the PNG file and give its path back.
@@ -61,7 +61,7 @@ class Picture:
         self, include: Container[str] | None = None, exclude: Container[str] | None = None
     ) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
         data = {
-            "text/plain": self.alt,
+            "text/plain": shown(self.alt),
             "text/html": self.html or self._img(),
             "image/png": base64.b64encode(self.png).decode("ascii"),
         }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tritonic_nb.render.markup import escape, fill, stylesheet
+from tritonic_nb.render.markup import escape, fill, shown, stylesheet
 
 __all__ = ["Table", "card", "plain"]
 
@@ -147,4 +147,4 @@ def _columns(rows: Sequence[Sequence[str]], numeric: Sequence[int], indent: str)
 
 
 def _one_line(text: str) -> str:
-    return " ".join(str(text).split())
+    return " ".join(shown(text).split())

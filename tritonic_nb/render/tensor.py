@@ -12,6 +12,7 @@ __all__ = ["human_bytes", "summarise"]
 
 # Above this many elements a sample is looked at: a repr must not take a second.
 _SAMPLE = 4_000_000
+_MOST_BYTES = 10**30  # of a wrong shape there may be more than a float holds
 
 
 def summarise(array: npt.NDArray[Any]) -> str:
@@ -46,7 +47,7 @@ def human_bytes(count: int) -> str:
 
     Decimal units, three digits.
     """
-    size = float(count)
+    size = float(min(count, _MOST_BYTES))
     for unit in ("B", "kB", "MB", "GB"):
         if abs(size) < 999.5:
             return f"{size:.3g} {unit}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import select
 import shutil
 import signal
@@ -16,14 +15,17 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["STOP_GRACE_S", "ServerProcess"]
+from tritonic_nb.errors import ServerStartError
+from tritonic_nb.server.orphans import LOG
+from tritonic_nb.server.pools import SHM, lock_file, new_prefix, remove_pools
+
+__all__ = ["STOP_GRACE_S", "ServerProcess", "group", "open_files"]
 
 STOP_GRACE_S = 3.0
 POLL_S = 0.05
 # Enough for tritonserver and Python; a server with other backends keeps its own.
 STACK_BYTES = 2 * 2**20
 SUPERVISOR = Path(__file__).parent / "supervisor.py"
-SHM = Path("/dev/shm")  # noqa: S108 - this is where Linux keeps POSIX shared memory
 
 
 class ServerProcess:
@@ -67,41 +69,68 @@ class ServerProcess:
         self.stopped = False
         self.pid = 0
         # The Python backend's pools in /dev/shm get a name by which they can be removed.
-        self._pool_prefix = f"tritonic_nb_pool_{os.getpid()}_{secrets.token_hex(6)}_"
+        self.pool_prefix = new_prefix()
         self._owner = os.getpid()
         self._secret = secret
         self._kept_log: str | None = None
-        self._unread = b""
         self._lock = threading.RLock()
-        # Read through this descriptor, the log outlives its file.
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
-        self._log_fd = os.open(folder / "server.log", flags, 0o600)
+        with contextlib.ExitStack() as made:
+            # Read through this descriptor, the log outlives its file.
+            self._log_fd = locked_file(folder / LOG, os.O_APPEND)
+            made.callback(os.close, self._log_fd)
+            lock = lock_file(self.pool_prefix)
+            self._pool_lock_fd = locked_file(lock, os.O_EXCL)
+            made.callback(os.close, self._pool_lock_fd)
+            made.callback(lock.unlink, missing_ok=True)
+            # Not on the supervisor's command line: the environment is nobody's business.
+            self._orders = json.dumps(
+                {
+                    "command": [
+                        *command,
+                        f"--backend-config=python,shm-region-prefix-name={self.pool_prefix}",
+                    ],
+                    "environment": dict(environment),
+                    "parent": self._owner,
+                    "folder": str(folder),
+                    "pools": str(SHM / self.pool_prefix),
+                    "pool_lock": self._pool_lock_fd,
+                    "stubs_only": stubs_only,
+                    "stack_bytes": STACK_BYTES if stubs_only else 0,
+                }
+            )
+            self._start()
+            made.pop_all()
+
+    def _start(self) -> None:
+        """Start a supervisor, which starts the server.
+
+        Raises
+        ------
+        ServerStartError
+            No further process can be started.
+        """
         try:
             self._supervisor = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(SUPERVISOR)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._log_fd,
+                # Inherited by all that belongs to the server, as the log is: see orphans.py.
+                pass_fds=[self._pool_lock_fd],
                 start_new_session=True,
                 bufsize=0,
             )
-        except OSError:
-            os.close(self._log_fd)
-            raise
-        spec = {
-            "command": [
-                *command,
-                f"--backend-config=python,shm-region-prefix-name={self._pool_prefix}",
-            ],
-            "environment": dict(environment),
-            "parent": self._owner,
-            "folder": str(folder),
-            "pools": str(SHM / self._pool_prefix),
-            "stubs_only": stubs_only,
-            "stack_bytes": STACK_BYTES if stubs_only else 0,
-        }
-        # Not on the supervisor's command line: the environment is nobody's business.
-        self._tell(json.dumps(spec))
+        except OSError as error:
+            raise ServerStartError(
+                f"the server's supervisor cannot be started: {error}",
+                "end other programs, to free memory and processes",
+            ) from error
+        self.returncode = None
+        self.stopped = False
+        self.pid = 0
+        self._unread = b""
+        self._log_start = os.fstat(self._log_fd).st_size
+        self._tell(self._orders)
 
     def _tell(self, line: str) -> None:
         """Send the supervisor a line; it may be gone."""
@@ -109,7 +138,7 @@ class ServerProcess:
         assert stdin is not None  # noqa: S101 - asked for a pipe
         data = line.encode() + b"\n"
         with contextlib.suppress(BrokenPipeError):
-            while data:
+            while data and not stdin.closed:
                 data = data[os.write(stdin.fileno(), data) :]
 
     @property
@@ -156,14 +185,38 @@ class ServerProcess:
             time.sleep(POLL_S)
         return self.returncode
 
-    def log(self) -> str:
-        """Return what the server has written, without the secret."""
+    def log(self, *, since_start: bool = False) -> str:
+        """Return what the server has written, without the secret.
+
+        Parameters
+        ----------
+        since_start
+            Leave out what was written before the last restart.
+        """
         with self._lock:
             if self._kept_log is not None:
                 return self._kept_log
+            start = self._log_start if since_start else 0
             size = os.fstat(self._log_fd).st_size
-            text = os.pread(self._log_fd, size, 0).decode("utf-8", "replace")
+            text = os.pread(self._log_fd, size - start, start).decode("utf-8", "replace")
         return text.replace(self._secret, "[secret]") if self._secret else text
+
+    def restart(self) -> bool:
+        """Kill what is left of the server, and start it again in the same folder.
+
+        Returns
+        -------
+        bool
+            False when it was stopped, or its supervisor was told to end: its folder is
+            gone then.
+        """
+        with self._lock:
+            if self._kept_log is not None or not self.folder.is_dir():
+                return False
+            self._end("stop 0 keep", 0.0)
+            remove_pools(self.pool_prefix)
+            self._start()
+            return True
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """End the server and its supervisor, and leave nothing behind.
@@ -175,26 +228,106 @@ class ServerProcess:
         with self._lock:
             if self._kept_log is not None:
                 return
-            self._listen()
-            self.stopped = self.returncode is None
-            self._tell(f"stop {grace_s}")
-            try:
-                self._supervisor.wait(grace_s + 5.0)
-            except subprocess.TimeoutExpired:
-                self._supervisor.kill()
-                self._supervisor.wait()
-            self._listen()
-            if self.returncode is None:
-                self.returncode = -signal.SIGKILL
+            self._end(f"stop {grace_s}", grace_s)
             self._kept_log = self.log()
-            os.close(self._log_fd)
-            for stream in (self._supervisor.stdin, self._supervisor.stdout):
-                if stream is not None:
-                    stream.close()
             self._sweep()
+            os.close(self._log_fd)
+            os.close(self._pool_lock_fd)
+
+    def _end(self, order: str, grace_s: float) -> None:
+        """Give the supervisor the order to end the server, and see to it that both do end."""
+        self._listen()
+        self.stopped = self.returncode is None
+        self._tell(order)
+        try:
+            self._supervisor.wait(grace_s + 5.0)
+        except subprocess.TimeoutExpired:
+            self._supervisor.kill()
+            self._supervisor.wait()
+        self._listen()
+        if self.returncode is None:
+            self.returncode = -signal.SIGKILL
+        for stream in (self._supervisor.stdin, self._supervisor.stdout):
+            if stream is not None:
+                stream.close()
+        if self.pid and self._supervisor.returncode != 0:
+            self._kill_rest()
+
+    def _kill_rest(self) -> None:
+        """Kill what a supervisor that was killed left over, and wait for its end.
+
+        Linux has killed the server then. Its models' processes may live a while, and
+        hold the ports: they inherit the sockets.
+        """
+        lock = lock_file(self.pool_prefix)
+        deadline = time.monotonic() + 5.0
+        while time.monotonic() < deadline:
+            # The lock tells them from strangers that have got the process id meanwhile.
+            rest = [pid for pid in group(self.pid) if holds(pid, lock)]
+            if not rest:
+                break
+            for pid in rest:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(POLL_S)
 
     def _sweep(self) -> None:
         """Remove what a supervisor that was killed could not remove."""
-        for pool in SHM.glob(self._pool_prefix + "*"):
-            pool.unlink(missing_ok=True)
+        remove_pools(self.pool_prefix)
         shutil.rmtree(self.folder, ignore_errors=True)
+        # Last, because it is the proof for the others.
+        lock_file(self.pool_prefix).unlink(missing_ok=True)
+
+
+def locked_file(path: Path, flags: int) -> int:
+    """Make a file for this user alone and lock it; return its descriptor.
+
+    Raises
+    ------
+    ServerStartError
+        It cannot be made, or its disk knows no locks.
+    """
+    import fcntl  # not on every platform, and this module is
+
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except OSError as error:
+        raise ServerStartError(
+            f"the server needs a locked file {path}, and that cannot be made: {error.strerror}",
+            f"check that {path.parent} exists, can be written and has room",
+        ) from error
+    return descriptor
+
+
+def group(pid: int) -> list[int]:
+    """Return the processes of a process group."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(int(entry.name)) == pid:
+                found.append(int(entry.name))
+    return found
+
+
+def holds(pid: int, file: Path) -> bool:
+    """Tell whether a process of this user's has a file open."""
+    try:
+        return str(file) in open_files(pid)
+    except PermissionError:
+        return False
+
+
+def open_files(pid: int) -> set[str]:
+    """Return what a process's descriptors lead to: paths, and sockets by number."""
+    found = set()
+    gone = (FileNotFoundError, ProcessLookupError)  # the process, or one descriptor
+    with contextlib.suppress(*gone):
+        for entry in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(*gone):
+                found.add(str(entry.readlink()))
+    return found

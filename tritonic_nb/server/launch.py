@@ -13,17 +13,27 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tritonic_nb.errors import RuntimeUnavailableError, ServerStartError
-from tritonic_nb.server.child import ServerProcess
+from tritonic_nb.server.child import ServerProcess, group, open_files
 from tritonic_nb.server.locate import find_tritonserver
+from tritonic_nb.server.orphans import FOLDER_PREFIX
 from tritonic_nb.server.repository import Repository
 from tritonic_nb.server.runtime import Runtime, clean_environment, prepare
 
-__all__ = ["LOOPBACK", "Installation", "Launch", "Ports", "find_installation", "launch", "request"]
+__all__ = [
+    "LOOPBACK",
+    "Installation",
+    "Launch",
+    "Ports",
+    "find_installation",
+    "launch",
+    "relaunch",
+    "request",
+]
 
 LOOPBACK = "127.0.0.1"
 PORT_ATTEMPTS = 4
@@ -248,12 +258,41 @@ def launch_once(
         shutil.rmtree(folder, ignore_errors=True)
         raise
     headers = {GRPC_PREFIX + HEADER: secret} if protected else {}
-    try:
+    with stopped_on_failure(process):
         version = wait_until_ready(process, ports, deadline, timeout)
+    return Launch(installation, ports, headers, process, repository, version)
+
+
+def relaunch(process: ServerProcess, ports: Ports, timeout: float) -> str:
+    """Start a server again, on its ports and in its folder; return its version.
+
+    Raises
+    ------
+    ServerStartError
+        With the reason and the end of the server's log. The server is stopped then.
+    """
+    deadline = time.monotonic() + timeout
+    with stopped_on_failure(process):
+        if not process.restart():
+            raise ServerStartError(
+                f"the server at {LOOPBACK}:{ports.http} was stopped, and its models' folder is "
+                "gone",
+                "start another one with serve()",
+            )
+        try:
+            return wait_until_ready(process, ports, deadline, timeout)
+        except _PortTakenError as taken:
+            raise ServerStartError(taken.message, taken.remedy) from None
+
+
+@contextlib.contextmanager
+def stopped_on_failure(process: ServerProcess) -> Iterator[None]:
+    """Leave nothing of a server that did not come up."""
+    try:
+        yield
     except BaseException:
         process.stop(0.5)
         raise
-    return Launch(installation, ports, headers, process, repository, version)
 
 
 def server_folder() -> Path:
@@ -274,7 +313,7 @@ def server_folder() -> Path:
             "backend there: only ASCII letters, digits and ./_+@%=- do",
             "set TMPDIR to a folder with a plain name, such as /tmp, before Python starts",
         )
-    return Path(tempfile.mkdtemp(prefix="tritonic_nb_server_"))
+    return Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}_"))
 
 
 def command_line(
@@ -341,8 +380,8 @@ def wait_until_ready(process: ServerProcess, ports: Ports, deadline: float, time
         if time.monotonic() > deadline:
             raise ServerStartError(
                 f"the server was not ready after {timeout:g} s; the end of its log:\n"
-                f"{last_lines(process.log())}",
-                "give it longer with serve(timeout=...), or free the machine's processors",
+                f"{last_lines(process.log(since_start=True))}",
+                "give it longer with timeout=..., or free the machine's processors",
             )
         time.sleep(READY_POLL_S)
 
@@ -367,13 +406,13 @@ def request(
 
 def start_error(process: ServerProcess) -> ServerStartError:
     """Make the error for a server that ended before it was ready."""
-    log = process.log()
+    log = process.log(since_start=True)
     message = (
         f"the server ended with code {process.returncode} before it was ready; "
         f"the end of its log:\n{last_lines(log)}"
     )
     if "already in use" in log.lower():
-        return _PortTakenError(message, "choose other ports, or leave them out to get free ones")
+        return _PortTakenError(message, "start one with serve() on other ports, or on free ones")
     if "error while loading shared libraries" in log:
         return ServerStartError(
             message, "install the library that is named, or use another tritonserver"
@@ -402,11 +441,10 @@ def listens(pid: int, ports: Ports) -> bool:
         return False
     held: set[str] = set()
     for member in group(pid):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # ended just now
-            try:
-                held |= {str(entry.readlink()) for entry in Path(f"/proc/{member}/fd").iterdir()}
-            except PermissionError:
-                return True
+        try:
+            held |= open_files(member)
+        except PermissionError:
+            return True
     rows = [
         row.split()
         for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
@@ -419,13 +457,3 @@ def listens(pid: int, ports: Ports) -> bool:
         if row[3] == TCP_LISTEN and f"socket:[{row[9]}]" in held
     }
     return {ports.http, ports.grpc, ports.metrics} <= own
-
-
-def group(pid: int) -> list[int]:
-    """Return the processes of a process group."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getpgid(int(entry.name)) == pid:
-                found.append(int(entry.name))
-    return found

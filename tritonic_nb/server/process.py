@@ -10,6 +10,7 @@ import atexit
 import http.client
 import json
 import os
+import re
 import threading
 import warnings
 import weakref
@@ -24,6 +25,7 @@ from tritonic_nb.errors import (
     ModelFileError,
     ModelLoadError,
     ModelNotFoundError,
+    ServerStartError,
     ServerUnreachableError,
 )
 from tritonic_nb.render import card, plain
@@ -35,8 +37,10 @@ from tritonic_nb.server.launch import (
     find_installation,
     last_lines,
     launch,
+    relaunch,
     request,
 )
+from tritonic_nb.server.pools import pool_growth, pool_sizes, pools_of_model
 from tritonic_nb.server.repository import (
     TEACHING_MODELS,
     is_model_folder,
@@ -160,7 +164,7 @@ class Server:
 
     Used as a context manager, it is stopped at the end of the block. Otherwise it
     is stopped by :meth:`stop`, or when this process ends, in whatever way. A
-    process forked from this one sees the server and cannot stop it.
+    process forked from this one sees the server and can neither stop nor restart it.
 
     Attributes
     ----------
@@ -175,8 +179,6 @@ class Server:
         (its name has the prefix ``triton-grpc-protocol-`` for that reason); empty
         when the server is not protected. It stands in the server's command line,
         which other users of this machine may read.
-    pid
-        The process id of tritonserver itself.
     version
         Its version, such as ``"2.51.0"``.
     """
@@ -185,7 +187,6 @@ class Server:
     grpc_url: str
     metrics_url: str
     headers: dict[str, str]
-    pid: int
     version: str
 
     def __init__(self, up: Launch) -> None:
@@ -193,18 +194,25 @@ class Server:
         self.grpc_url = f"{LOOPBACK}:{up.ports.grpc}"
         self.metrics_url = f"http://{LOOPBACK}:{up.ports.metrics}/metrics"
         self.headers = dict(up.headers)
-        self.pid = up.process.pid
         self.version = up.version
         self._ports = up.ports
         self._installation = up.installation
         self._process = up.process
         self._repository = up.repository
+        self._loaded: set[str] = set()
         self._lock = threading.RLock()
+        # One of its own: a load may hang with the server, and hold the other.
+        self._restart_lock = threading.Lock()
         self._finalizer = weakref.finalize(self, _abandon, up.process, self.url)
         # At the interpreter's end, _stop_all does it, without a complaint: a
         # notebook's server is meant to live that long.
         self._finalizer.atexit = False
         _held.add(up.process)
+
+    @property
+    def pid(self) -> int:
+        """The process id of tritonserver itself; another one after a restart."""
+        return self._process.pid
 
     @property
     def running(self) -> bool:
@@ -223,8 +231,41 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What the server has written so far; kept after it has stopped."""
+        """What the server has written so far, over all restarts; kept after it has stopped."""
         return self._process.log()
+
+    def pools(self) -> dict[str, int]:
+        """Return what the models' processes share with the server in ``/dev/shm``.
+
+        Each instance of a Python model has one such file, its pool. It grows with the
+        tensors and does not shrink; unloading the model removes it.
+
+        Returns
+        -------
+        dict of str to int
+            The names of the files, and the bytes that they take.
+        """
+        return pool_sizes(self._process.pool_prefix)
+
+    def pool_growth(
+        self, model: str, input_nbytes: int, output_nbytes: int, in_flight: int = 1
+    ) -> int:
+        """Return how far a model's pools are expected to grow, in bytes.
+
+        With Triton 2.51; one step (1 MiB) that should stay free is part of it. A
+        model that keeps its tensors makes them larger.
+
+        Parameters
+        ----------
+        model
+            Its name; it need not be loaded.
+        input_nbytes, output_nbytes
+            The bytes of all inputs and of all outputs of one request.
+        in_flight
+            How many requests at the same time.
+        """
+        now = pools_of_model(self._process.pool_prefix, model)
+        return pool_growth(now, input_nbytes, output_nbytes, in_flight)
 
     @overload
     def add(
@@ -398,6 +439,62 @@ class Server:
         self._finalizer.detach()
         self._process.stop(timeout)
 
+    def restart(self, timeout: float = 60.0) -> None:
+        """Start the server again, whether it ended, hangs or runs.
+
+        What is left of it is killed: requests that it still works at get no answer. It
+        comes back at the same addresses, with the same header and all its models, and
+        those that were loaded are loaded again. Regions that were registered are not:
+        their owners do that again. The log goes on.
+
+        Parameters
+        ----------
+        timeout
+            Seconds that it is given to become ready. Loading models does not count.
+
+        Raises
+        ------
+        ServerStartError
+            It was stopped before, it belongs to another process, or it ended or was
+            not ready in time. Then it is stopped, and nothing is left of it.
+        ModelLoadError
+            The server is ready, and a model that was loaded before cannot be now.
+        """
+        if not self._process.owned:
+            raise ServerStartError(
+                f"the server at {self.url} belongs to the process that this one was forked from",
+                "restart it there",
+            )
+        with self._restart_lock:
+            names = self._loaded_models()
+            self._loaded.clear()
+            self.version = relaunch(self._process, self._ports, timeout)
+            failures = []
+            for name in names:
+                try:
+                    self._load([name])
+                except ModelLoadError as error:
+                    failures.append(error)
+            if failures:  # after the others, which are none the worse
+                raise failures[0]
+
+    def _loaded_models(self) -> list[str]:
+        """Return the models that are loaded, or were when the server ended."""
+        ready = self._ready_models() if self.running else None
+        if ready is None:
+            ready = loaded_by_log(self._process.log(since_start=True), self._loaded)
+        return [name for name in self.models if name in ready]
+
+    def _ready_models(self) -> set[str] | None:
+        """Ask the server which models are loaded; ``None`` when it does not answer."""
+        try:
+            _, body = request(
+                self._ports.http, "POST", "/v2/repository/index", self.headers, timeout_s=1.0
+            )
+            return {entry["name"] for entry in json.loads(body) if entry.get("state") == "READY"}
+        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+            return None
+
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait until the server ends by itself or is stopped.
 
@@ -436,6 +533,13 @@ class Server:
             The server could not; the message carries its reason.
         """
         for name in names:
+            gone = self._repository.missing(name)
+            if gone is not None:
+                # Triton 2.51 would wait for ever for a Python model without its code.
+                raise ModelLoadError(
+                    f"model {name!r} could not be loaded: its file {gone} is gone",
+                    "put it back, or add the model again from another place",
+                )
             said_before = len(self.log)
             path = f"/v2/repository/models/{quote(name, safe='')}/load"
             try:
@@ -455,6 +559,7 @@ class Server:
                     f"model {name!r} could not be loaded: {reason}",
                     "mend the model's files; serve(log_verbose=1) makes the server say more",
                 )
+            self._loaded.add(name)
 
     def __enter__(self) -> Server:
         return self
@@ -522,6 +627,22 @@ def _stop_all() -> None:
     """Stop every server at the interpreter's end, at once: nobody is left to ask it."""
     for process in list(_held):
         process.stop(0.0)
+
+
+def loaded_by_log(log: str, known: Iterable[str]) -> set[str]:
+    """Return the models that a server's log says are loaded.
+
+    Parameters
+    ----------
+    log
+        What it wrote. Triton can be told to write less.
+    known
+        Models that were loaded, which count unless the log says that they were unloaded.
+    """
+    loaded = set(known)
+    for word, name in re.findall(r"successfully (loaded|unloaded) '([^']+)'", log):
+        (loaded.add if word == "loaded" else loaded.discard)(name)
+    return loaded
 
 
 def error_text(body: bytes) -> str:

@@ -220,6 +220,13 @@ class Repository:
         found = (entry.name for entry in self.folder.iterdir())
         return tuple(sorted(name for name in found if not name.startswith(".")))
 
+    def missing(self, name: str) -> Path | None:
+        """Return a file that a model was added with and that is not there any more."""
+        for path in (self.folder / name).rglob("*"):
+            if path.is_symlink() and not os.path.lexists(path.readlink()):
+                return path.readlink()
+        return None
+
     def check_name(self, name: str, *, replace: bool) -> None:
         """Refuse a name that cannot stand in a path or an address, or is taken.
 

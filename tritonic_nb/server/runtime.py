@@ -13,8 +13,10 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -28,7 +30,7 @@ from typing import Any
 import platformdirs
 from filelock import FileLock, Timeout
 
-from tritonic_nb.errors import RuntimeUnavailableError
+from tritonic_nb.errors import ArgumentError, RuntimeUnavailableError
 from tritonic_nb.server.locate import (
     SUPPORTED_MINORS,
     Interpreter,
@@ -36,12 +38,20 @@ from tritonic_nb.server.locate import (
     find_interpreter,
 )
 
-__all__ = ["Runtime", "cache_folder", "prepare", "print_progress"]
+__all__ = [
+    "Runtime",
+    "cache_folder",
+    "old_runtimes",
+    "prepare",
+    "print_progress",
+    "remove_runtime",
+]
 
 LOCK_FILE = Path(__file__).parent / "requirements.lock"
 # Part of the folder's name, as the lock file's hash is: raise it when what is
 # made of the same packages changes.
 LAYOUT = "1"
+RUNTIME_NAME = re.compile(r"runtime-[0-9a-f]{12}-cp3[0-9]+")
 WAIT_LIMIT_S = 900.0
 NEEDED_BYTES = 600 * 2**20
 
@@ -240,6 +250,96 @@ def runtime_name(minor: str) -> str:
     """Return the name of the folder for one Python version and this lock file."""
     content = LOCK_FILE.read_bytes() + LAYOUT.encode()
     return f"runtime-{hashlib.sha256(content).hexdigest()[:12]}-cp{minor.replace('.', '')}"
+
+
+def old_runtimes() -> tuple[Path, ...]:
+    """Return the prepared environments in the cache folder that this version does not use.
+
+    They belong to other versions of this package, or to another Python than the one
+    that the server runs with now. Another installation of this package, of another
+    version, may still use one.
+
+    Raises
+    ------
+    RuntimeUnavailableError
+        None is prepared for this version, and no suitable Python was found.
+    """
+    cache = cache_folder()
+    used = used_runtime(cache)
+    return tuple(
+        sorted(
+            folder
+            for folder in cache.glob("runtime-*")
+            if is_own_runtime(folder) and folder.name != used
+        )
+    )
+
+
+def used_runtime(cache: Path) -> str:
+    """Return the name of the environment that :func:`prepare` would give now."""
+    ready = find_prepared(cache)
+    return ready.folder.name if ready else runtime_name(find_interpreter().minor)
+
+
+def is_own_runtime(folder: Path) -> bool:
+    """Tell whether a path is an environment of this user's, and no link to one."""
+    try:
+        status = folder.lstat()
+    except OSError:
+        return False
+    named = RUNTIME_NAME.fullmatch(folder.name) is not None
+    return named and stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+
+
+def remove_runtime(folder: Path) -> None:
+    """Remove a prepared environment, such as one of :func:`old_runtimes`.
+
+    Raises
+    ------
+    ArgumentError
+        The folder is not an environment of this user's in the cache folder.
+    RuntimeUnavailableError
+        A server runs from it, another process prepares it, or it cannot be removed.
+    """
+    if folder.parent != cache_folder() or not is_own_runtime(folder):
+        raise ArgumentError(
+            f"{folder} is not a prepared environment of yours in {cache_folder()}",
+            "give one of those that old_runtimes() returns",
+        )
+    try:
+        with FileLock(folder.with_name(f"{folder.name}.lock"), timeout=0):
+            pids = running_from(folder)
+            if pids:
+                raise RuntimeUnavailableError(
+                    f"{folder} is in use by {len(pids)} processes, {min(pids)} among them",
+                    "stop the server that runs from it first",
+                )
+            remove_leftovers(folder)
+            # Renamed first, so that no half of it is ever taken for a whole one.
+            going = folder.rename(f"{folder}.staging-old")
+            shutil.rmtree(going)
+    except Timeout:
+        raise RuntimeUnavailableError(
+            f"another process prepares {folder} just now", "wait for it or end it, then try again"
+        ) from None
+    except OSError as error:
+        raise RuntimeUnavailableError(
+            f"{folder} could not be removed: {error}", "remove it by hand"
+        ) from error
+
+
+def running_from(folder: Path) -> list[int]:
+    """Return the processes whose program lies in a folder.
+
+    Those of other users, and those in containers, are not seen.
+    """
+    place = folder.resolve()
+    found = []
+    for program in Path("/proc").glob("[0-9]*/exe"):
+        with contextlib.suppress(OSError):
+            if program.readlink().is_relative_to(place):
+                found.append(int(program.parent.name))
+    return found
 
 
 def open_prepared(folder: Path, interpreter: Interpreter | None) -> Runtime | None:

@@ -4,11 +4,16 @@ Started as ``python -I -S supervisor.py`` in a process session of its own, with
 the standard library alone. The first line on standard input is a JSON object::
 
     {"command": [...], "environment": {...}, "parent": 123,
-     "folder": "...", "pools": "/dev/shm/...", "stubs_only": true,
+     "folder": "...", "pools": "/dev/shm/...", "pool_lock": 5, "stubs_only": true,
      "stack_bytes": 2097152}
 
-Standard input stays open as a lifeline: a further line (``stop SECONDS``) or
-its end means stop. Because a forked child of the kernel inherits the other end
+``pools`` is the beginning of the names of the Python backend's pools, and
+``pool_lock`` the descriptor of the file beside them that is locked for as long as
+anything of the server lives.
+
+Standard input stays open as a lifeline: a further line or its end means stop. The
+line is ``stop SECONDS``, or ``stop SECONDS keep`` where the server will be started
+again and its folder is to stay. Because a forked child of the kernel inherits the other end
 of that pipe and would hold it open, the kernel's process itself is watched too.
 
 On standard output it writes ``pid N``, and ``exit N`` when the server has
@@ -76,6 +81,7 @@ class Child:
         assert isinstance(command, list)  # noqa: S101
         assert isinstance(environment, dict)  # noqa: S101
         self.pools = Path(str(spec["pools"]))
+        self.pool_lock = lock_file(spec)
         self.stubs_only = bool(spec["stubs_only"])
         self.returncode: int | None = None
         stack_bytes = int(str(spec["stack_bytes"]))
@@ -90,6 +96,8 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr.fileno(),
             start_new_session=True,
+            # From it, the models' processes inherit it too.
+            pass_fds=[int(str(spec["pool_lock"]))],
             # Not the notebook's folder: a model would import what lies beside the notebook.
             cwd=str(spec["folder"]),
             preexec_fn=prepare,  # noqa: PLW1509 - this process has one thread
@@ -151,7 +159,13 @@ class Child:
                 break
             time.sleep(0.01)
         for pool in self.pools.parent.glob(self.pools.name + "*"):
-            pool.unlink(missing_ok=True)
+            if pool != self.pool_lock:
+                pool.unlink(missing_ok=True)
+
+
+def lock_file(spec: dict[str, object]) -> Path:
+    """Return the file beside the pools that is locked while the server lives."""
+    return Path(f"{spec['pools']}lock")
 
 
 def has_children() -> bool:
@@ -204,6 +218,7 @@ class Watch:
     def __init__(self, parent: int) -> None:
         self.parent = parent
         self.signalled = False
+        self.keep = False
         self.wake, wake_write = os.pipe()
         os.set_blocking(self.wake, False)
         os.set_blocking(wake_write, False)
@@ -237,6 +252,7 @@ class Watch:
         if 0 not in ready:
             return None
         words = os.read(0, 4096).split()
+        self.keep = b"keep" in words
         return float(words[1]) if len(words) > 1 else ORPHAN_GRACE_S
 
 
@@ -274,7 +290,10 @@ def main() -> int:
     if child is not None and not ended:
         child.stop(grace_s)
         say(f"exit {child.returncode}")
-    shutil.rmtree(spec["folder"], ignore_errors=True)
+    if not watch.keep:
+        shutil.rmtree(spec["folder"], ignore_errors=True)
+        # Last, because it is the proof that the pools were somebody's.
+        lock_file(spec).unlink(missing_ok=True)
     return 0
 
 

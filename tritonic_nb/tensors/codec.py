@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tritonic_nb.errors import TensorDatatypeError, TensorShapeError
+from tritonic_nb.errors import TensorDatatypeError, TensorShapeError, brief
 from tritonic_nb.tensors.dtypes import TEXT_KINDS, datatype_of, numpy_dtype
 from tritonic_nb.tensors.spec import TensorSpec
 
@@ -24,6 +24,8 @@ __all__ = ["Buffer", "as_tensor", "decode", "element_bytes", "encoded_nbytes", "
 Buffer = memoryview | bytes | bytearray
 _FAULT = "this is a fault of the server or of another writer to the region; infer again"
 _LENGTH = struct.Struct("<I")
+_STEP_NBYTES = 16 * 2**20
+_ROUNDED = 2**53  # below it a float holds every whole number
 
 
 def as_tensor(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
@@ -47,12 +49,21 @@ def as_tensor(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
     TensorShapeError
         If the rank or a fixed dimension differs.
     """
-    if isinstance(value, np.ma.MaskedArray):
+    try:
+        if _masked(value):
+            raise TensorDatatypeError(
+                f"{spec.name!r} was given a masked array, and a tensor has no mask",
+                "decide what stands in the masked places: array.filled(VALUE)",
+            )
+        array = _as_array(value) if _is_array(value) else _from_python(value, spec)
+    except TensorDatatypeError:
+        raise
+    except Exception as error:  # objects say themselves what array they are, and raise anything
         raise TensorDatatypeError(
-            f"{spec.name!r} was given a masked array, and a tensor has no mask",
-            "decide what stands in the masked places: array.filled(VALUE)",
-        )
-    array = _as_array(value) if _is_array(value) else _from_python(value, spec)
+            f"{spec.name!r} takes {spec.datatype} and {type(value).__name__} "
+            f"does not convert: {error}",
+            "give numbers, or a NumPy array",
+        ) from error
     have = datatype_of(array.dtype)
     if have != spec.datatype:
         want = numpy_dtype(spec.datatype)
@@ -100,7 +111,7 @@ def write(array: npt.NDArray[Any], target: memoryview) -> int:
         return _write_bytes(array, target)
     if array.size:
         native = array.dtype.newbyteorder("=")
-        np.copyto(np.frombuffer(target, native, array.size).reshape(array.shape), array)
+        _copy(np.frombuffer(target, native, array.size).reshape(array.shape), array)
     return int(array.nbytes)
 
 
@@ -133,8 +144,7 @@ def decode(
             "this is a fault of the server; its log may tell more",
         )
     if datatype == "BYTES":
-        elements: npt.NDArray[Any] = _read_bytes(data, count, name).reshape(tuple(shape))
-        return elements
+        return _shaped(_read_bytes(data, count, name), shape, name)
     dtype = numpy_dtype(datatype)
     if len(data) < count * dtype.itemsize:
         raise TensorShapeError(
@@ -143,8 +153,44 @@ def decode(
             _FAULT,
         )
     # Read-only for good: NumPy lets nobody make an array of such a buffer writable again.
-    view: npt.NDArray[Any] = np.frombuffer(memoryview(data).toreadonly(), dtype, count)
-    return np.array(view.reshape(shape)) if copy else view.reshape(shape)
+    flat: npt.NDArray[Any] = np.frombuffer(memoryview(data).toreadonly(), dtype, count)
+    view = _shaped(flat, shape, name)
+    if not copy:
+        return view
+    owned = np.empty_like(view)
+    _copy(owned, view)
+    return owned
+
+
+def _copy(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
+    """Copy an array in steps, so that Ctrl-C is noticed within half a second."""
+    if source.nbytes <= _STEP_NBYTES or not source.ndim:
+        np.copyto(target, source)
+        return
+    rows = _STEP_NBYTES * len(source) // source.nbytes
+    for start in range(0, len(source), rows or 1):
+        if rows:
+            np.copyto(target[start : start + rows], source[start : start + rows])
+        else:
+            _copy(target[start], source[start])
+
+
+def _shaped(flat: npt.NDArray[Any], shape: Sequence[int], name: str) -> npt.NDArray[Any]:
+    try:
+        return flat.reshape(tuple(shape))
+    except (ValueError, OverflowError) as error:  # more dimensions, or larger ones, than NumPy has
+        raise TensorShapeError(
+            f"output {name!r} came with the shape {brief(list(shape))}: {error}", _FAULT
+        ) from error
+
+
+def _masked(value: Any) -> bool:
+    """Whether a value is or lists masked arrays, whose masks NumPy would drop without a word."""
+    if isinstance(value, (list, tuple)):
+        # Only of lists of arrays every item is looked at: lists of numbers are long.
+        first = next(iter(value), None)
+        return isinstance(first, np.ndarray) and any(map(_masked, value))
+    return isinstance(value, np.ma.MaskedArray)
 
 
 def _numpy_name(dtype: np.dtype[Any]) -> str:
@@ -167,18 +213,11 @@ def _from_python(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
     if spec.datatype == "BYTES":
         return np.array(value, dtype=np.object_)
     want = numpy_dtype(spec.datatype)
-    try:
-        exact = _as_array(value)
-        if exact.dtype.kind not in "biuf":
-            raise TypeError(f"NumPy makes {exact.dtype} of it")
-        with np.errstate(all="ignore"):  # what does not fit is told below, once
-            converted = exact.astype(want)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise TensorDatatypeError(
-            f"{spec.name!r} takes {spec.datatype} and {type(value).__name__} "
-            f"does not convert: {error}",
-            "give numbers, or a NumPy array",
-        ) from error
+    exact = _as_array(value)
+    if exact.dtype.kind not in "biuf":
+        raise TypeError(f"NumPy makes {exact.dtype} of it")
+    with np.errstate(all="ignore"):  # what does not fit is told below, once
+        converted = exact.astype(want)
     if not _same_numbers(exact, converted):
         raise TensorDatatypeError(
             f"{spec.name!r} takes {spec.datatype} and the numbers given ({exact.dtype}) do not fit",
@@ -191,7 +230,9 @@ def _from_python(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
 def _same_numbers(exact: npt.NDArray[Any], converted: npt.NDArray[Any]) -> bool:
     """Whether whole numbers stayed what they were, and finite ones finite."""
     if converted.dtype.kind in "iub":
-        return np.array_equal(converted, exact)
+        # NumPy makes floats of whole numbers among others that are none: rounded from 2**53 on.
+        rounded = exact.dtype.kind == "f" and np.any(np.abs(exact) >= _ROUNDED)
+        return not rounded and np.array_equal(converted, exact)
     return np.array_equal(np.isfinite(exact), np.isfinite(converted))
 
 
@@ -212,7 +253,7 @@ def element_bytes(value: object) -> bytes:
     except UnicodeEncodeError as error:
         reason = str(error)
     raise TensorDatatypeError(
-        f"a BYTES element must be bytes or text: {value!r:.60} {reason}",
+        f"a BYTES element must be bytes or text: {brief(value)} {reason}",
         "convert each element, e.g. str(x).encode()",
     )
 

@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tritonic_nb.errors import ServerRefusedError, TensorNameError, TensorShapeError
+from tritonic_nb.errors import ServerRefusedError, TensorNameError, TensorShapeError, brief
 from tritonic_nb.tensors.dtypes import item_nbytes
 
 __all__ = ["ModelSpec", "TensorSpec"]
+
+_MOST_ITEMS = 2**31 - 1  # Triton's max_batch_size has 32 bits
+_LONGEST_DIM = 2**63 - 1  # and a dimension 64
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,15 @@ class TensorSpec:
         if shape is not None:
             try:
                 concrete = tuple(operator.index(d) for d in shape)
-            except TypeError as error:
+                if any(abs(d) > _LONGEST_DIM for d in concrete):
+                    raise TypeError("no array is as long")
+            except Exception as error:  # the caller's own objects may raise anything
                 raise TensorShapeError(
-                    f"{self.name!r} cannot have the shape {shape!r}", "give whole numbers"
+                    f"{self.name!r} cannot have the shape {brief(shape)}", "give whole numbers"
                 ) from error
             self.check_shape(concrete)
             return concrete
-        dims = (batch, *self.shape[1:]) if self.batched else self.shape
+        dims = (operator.index(batch), *self.shape[1:]) if self.batched else self.shape
         return None if any(d < 0 for d in dims) else dims
 
     def nbytes_of(self, shape: Sequence[int]) -> int | None:
@@ -189,7 +194,8 @@ class ModelSpec:
             return cls._read(metadata, config, version, state)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ServerRefusedError(
-                f"the server describes the model in a form that cannot be read: {error!r}",
+                "the server describes the model in a form that cannot be read: "
+                f"{type(error).__name__}, {error}",
                 "check that it is a Triton server, and any proxy between",
             ) from error
 
@@ -201,16 +207,20 @@ class ModelSpec:
         version: str,
         state: str,
     ) -> ModelSpec:
-        config_of = config or {}
-        batch = int(config_of.get("max_batch_size", 0)) if config is not None else None
+        config_of = {} if config is None else config
+        batch = (
+            None
+            if config is None
+            else _whole(config_of.get("max_batch_size", 0), 0, _MOST_ITEMS, "max_batch_size")
+        )
         optional = {t["name"] for t in config_of.get("input", ()) if t.get("optional")}
 
         def tensors(kind: str) -> dict[str, TensorSpec]:
             return {
                 t["name"]: TensorSpec(
-                    name=t["name"],
-                    datatype=t["datatype"],
-                    shape=tuple(int(d) for d in t["shape"]),
+                    name=_text(t["name"], "a tensor's name"),
+                    datatype=_text(t["datatype"], "a datatype"),
+                    shape=_shape(t["shape"], batched=bool(batch)),
                     batched=bool(batch),
                     optional=t["name"] in optional,
                 )
@@ -218,10 +228,10 @@ class ModelSpec:
             }
 
         return cls(
-            name=metadata["name"],
+            name=_text(metadata["name"], "a model's name"),
             version=version,
             versions=tuple(str(v) for v in metadata.get("versions", ())),
-            backend=config_of.get("backend") or metadata.get("platform", ""),
+            backend=str(config_of.get("backend") or metadata.get("platform", "")),
             max_batch_size=batch,
             inputs=tensors("inputs"),
             outputs=tensors("outputs"),
@@ -238,7 +248,7 @@ class ModelSpec:
         """The class names of the ``labels`` parameter (a JSON list), or None."""
         try:
             names = json.loads(self.parameters["labels"])
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, RecursionError):
             return None
         return tuple(str(n) for n in names) if isinstance(names, list) else None
 
@@ -265,8 +275,30 @@ class ModelSpec:
     def _tensor(self, kind: str, tensors: Mapping[str, TensorSpec], name: str) -> TensorSpec:
         try:
             return tensors[name]
-        except KeyError:
+        except (KeyError, TypeError):  # TypeError: a list, say, which is no key at all
             raise TensorNameError(
-                f"model {self.name!r} has no {kind} {name!r}",
+                f"model {self.name!r} has no {kind} {brief(name)}",
                 f"use one of its {kind}s: {', '.join(map(str, tensors.values())) or 'none'}",
             ) from None
+
+
+def _text(value: Any, what: str) -> str:
+    """Return a text of a server's reply, which can be written, shown and sent again."""
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is {brief(value)}")
+    value.encode()  # JSON can spell half characters, which nothing takes
+    return value
+
+
+def _whole(value: Any, lowest: int, highest: int, what: str) -> int:
+    """Return a whole number of a server's reply."""
+    number = int(value) if isinstance(value, str) else operator.index(value)
+    if isinstance(value, bool) or not lowest <= number <= highest:
+        raise ValueError(f"{what} is {brief(value)}")
+    return number
+
+
+def _shape(value: Any, *, batched: bool) -> tuple[int, ...]:
+    if not isinstance(value, list) or (batched and not value):
+        raise ValueError(f"a shape{' with a batch' if batched else ''} is {brief(value)}")
+    return tuple(_whole(d, -1, _LONGEST_DIM, "a dimension") for d in value)

@@ -70,6 +70,16 @@ class Engine(Protocol):
             If there is no reply, or not in time.
         """
 
+    def address(self, path: str) -> dict[str, object]:
+        """Return where and how a request would go, for another process to send it.
+
+        Returns
+        -------
+        dict
+            ``url``, ``headers``, ``ca_file``, ``cert_file``, ``key_file`` and
+            ``verify``. It holds secrets: never show it.
+        """
+
     def close(self) -> None:
         """Close the connections; safe to repeat."""
 
@@ -194,10 +204,19 @@ class Transport(Protocol):
         """Return the system shared-memory regions that the server has registered."""
 
     def register_system(self, name: str, key: str, nbytes: int, timeout_s: float) -> None:
-        """Register a system shared-memory region, at offset 0."""
+        """Register a system shared-memory region, at offset 0.
+
+        One that the server knows already is not an error: nobody else has such names.
+        """
 
     def unregister_system(self, name: str) -> None:
         """Unregister one region; one the server does not know is not an error."""
+
+    def unregister_call(self, name: str) -> dict[str, object]:
+        """Return what :meth:`unregister_system` sends, for another process to send.
+
+        It is as :meth:`Engine.address` has it, and holds secrets.
+        """
 
     def infer(self, request: InferRequest, timeout_s: float) -> InferReply:
         """Run one inference."""

@@ -16,13 +16,18 @@ import socket
 import ssl
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import pycurl
 
-from tritonic_nb.errors import ArgumentError, ServerTimeoutError, ServerUnreachableError
+from tritonic_nb.errors import (
+    ArgumentError,
+    ServerTimeoutError,
+    ServerUnreachableError,
+    brief,
+)
 from tritonic_nb.transport.base import Reply, Request
 
 __all__ = ["CurlEngine", "SSLOptions", "base_url", "without_password"]
@@ -48,12 +53,28 @@ class SSLOptions:
         This client's own certificate and key, for servers that ask for one.
     verify
         False trusts any certificate: for experiments only.
+
+    Raises
+    ------
+    ArgumentError
+        If a file is no path.
     """
 
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
     verify: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("ca_file", "cert_file", "key_file"):
+            value = getattr(self, name)
+            try:
+                path = None if value is None else os.fsdecode(os.fsencode(value))
+            except Exception as error:  # an object's own __fspath__ may raise anything
+                raise ArgumentError(f"{name} is {brief(value)}: {error}", "give a path") from error
+            if path is not None and (not path or "\0" in path):
+                raise ArgumentError(f"{name} is {brief(value)}", "give a path")
+            object.__setattr__(self, name, path)  # frozen; as text, whatever kind of path it was
 
 
 def base_url(url: str, options: SSLOptions | None = None) -> str:
@@ -74,6 +95,8 @@ def base_url(url: str, options: SSLOptions | None = None) -> str:
     """
     scheme = "https" if options else "http"
     remedy = "give host:port, http://host:port or https://host:port"
+    if not isinstance(url, str):
+        raise ArgumentError(f"{brief(url)} is not an address", remedy)
     shown = without_password(url)
     full = url if "://" in url else f"{scheme}://{url}"
     try:
@@ -86,6 +109,11 @@ def base_url(url: str, options: SSLOptions | None = None) -> str:
         ) from error
     if parts.scheme not in ("http", "https") or (options and parts.scheme == "http"):
         raise ArgumentError(f"{shown!r} is not an address for {scheme.upper()}", remedy)
+    if not url.isascii() or not url.isprintable():
+        raise ArgumentError(
+            f"{brief(shown)} is not an address: it has characters that addresses do not take",
+            f"{remedy}, and a host's letters beyond ASCII in their other form, xn--...",
+        )
     if not host or parts.netloc.endswith(":") or any(c.isspace() for c in url):
         raise ArgumentError(f"{shown!r} is not an address: it names no host, or no port", remedy)
     if port is None and "://" not in url:
@@ -159,10 +187,17 @@ class CurlEngine:
             )
         except pycurl.error as error:
             connection.close()
-            raise self._mapped(error, connection, timeout_s) from error
+            mapped = self._mapped(error, connection, timeout_s)
+            mapped.sent = connection.connected
+            raise mapped from error
         except BaseException:  # interrupted: the connection is in the middle of an exchange
             connection.close()
             raise
+
+    def address(self, path: str) -> dict[str, object]:
+        """Return where and how a request would go; see :class:`Engine`."""
+        ours = {name: value for name, value in self._headers.items() if value}
+        return {"url": f"{self._url}/{path}", "headers": ours, **asdict(self._options)}
 
     def close(self) -> None:
         """Close the idle connections; safe to repeat."""
@@ -196,6 +231,11 @@ class CurlEngine:
             return ServerTimeoutError(
                 f"{where} did not answer within {timeout_s:.3g} s",
                 "give more time (timeout=...), a smaller batch, or look at the server's load",
+            )
+        if code == pycurl.E_OPERATION_TIMEDOUT and timeout_s * 1000 < _CONNECT_TIMEOUT_MS:
+            return ServerTimeoutError(
+                f"{where} did not take the connection within {timeout_s:.3g} s",
+                "give more time (timeout=...), and check that the server runs",
             )
         if code in (pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE):
             return ServerUnreachableError(
@@ -316,11 +356,11 @@ class _Connection:
         # The wheel's libcurl does not know where this system keeps its certificates.
         ca_file = options.ca_file or ssl.get_default_verify_paths().cafile
         if ca_file:
-            self._curl.setopt(pycurl.CAINFO, ca_file)
+            self._curl.setopt(pycurl.CAINFO, os.fsencode(ca_file))
         if options.cert_file:
-            self._curl.setopt(pycurl.SSLCERT, options.cert_file)
+            self._curl.setopt(pycurl.SSLCERT, os.fsencode(options.cert_file))
         if options.key_file:
-            self._curl.setopt(pycurl.SSLKEY, options.key_file)
+            self._curl.setopt(pycurl.SSLKEY, os.fsencode(options.key_file))
         if not options.verify:
             self._curl.setopt(pycurl.SSL_VERIFYPEER, 0)
             self._curl.setopt(pycurl.SSL_VERIFYHOST, 0)

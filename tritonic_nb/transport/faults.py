@@ -18,6 +18,7 @@ from tritonic_nb.errors import (
     ModelNotReadyError,
     NoSpaceError,
     RegionInUseError,
+    RegionKnownError,
     RegionLostError,
     RegionNotVisibleError,
     RegionTooSmallError,
@@ -30,6 +31,9 @@ from tritonic_nb.errors import (
 )
 
 __all__ = ["error_from_server"]
+
+
+_LONGEST_END = 4000
 
 
 class _Fault(NamedTuple):
@@ -78,7 +82,8 @@ _FAULTS = (
         r"unable to open shared memory region",
         RegionNotVisibleError,
         "a server in another container needs the same /dev/shm: start both with --ipc=host "
-        "(or share one emptyDir volume); for a server on another machine use "
+        "(or share one emptyDir volume); one that runs as another user needs "
+        "Session(..., mode=0o666); for a server on another machine use "
         "shared_memory='none', or run the notebook beside the server",
     ),
     _fault(
@@ -92,7 +97,8 @@ _FAULTS = (
         "wait for the request that uses it, then try again",
     ),
     _fault(
-        r"output '(?P<tensor>.+)' \(\d+ bytes\) should be at least (?P<needed>\d+) bytes? to hold",
+        r"output '(?P<tensor>.+)' \(\d+ bytes\) should be at least "
+        r"(?P<needed>\d{1,18}) bytes? to hold",
         RegionTooSmallError,
         "let infer() grow the output's region",
     ),
@@ -102,7 +108,12 @@ _FAULTS = (
         "the tensor does not lie within its region: register it again with the larger shape",
     ),
     _fault(
-        r"failed to register.*shared memory|shared memory.*not supported|already in manager",
+        r"already in manager",
+        RegionKnownError,
+        "unregister it first",
+    ),
+    _fault(
+        r"failed to register.*shared memory|shared memory.*not supported",
         SharedMemoryError,
         "use shared_memory='none'",
     ),
@@ -151,6 +162,8 @@ def error_from_server(message: str, doing: str) -> TritonicError:
     doing
         What was being done, with the model or region: it starts our message.
     """
+    if len(message) > 2 * _LONGEST_END:  # such as a model's traceback: what counts is at its ends
+        message = f"{message[:_LONGEST_END]} [...] {message[-_LONGEST_END:]}"
     said = f"{doing}: the server says: {message.strip() or '(nothing)'}"
     for fault in _FAULTS:
         found = fault.pattern.search(message)

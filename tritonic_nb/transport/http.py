@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 import logging
 import operator
+import re
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -30,12 +31,14 @@ from tritonclient.utils import InferenceServerException
 
 from tritonic_nb.errors import (
     ArgumentError,
+    RegionKnownError,
     RegionLostError,
     ServerRefusedError,
     ServerUnreachableError,
     TritonicError,
+    brief,
 )
-from tritonic_nb.tensors import codec
+from tritonic_nb.tensors import TensorSpec, codec
 from tritonic_nb.tensors.dtypes import TEXT_KINDS, numpy_dtype
 from tritonic_nb.transport.base import (
     Engine,
@@ -57,11 +60,14 @@ _UNREGISTER_TIMEOUT_S = 5.0  # a server that hangs must not keep a session from 
 _LOAD_TIMEOUT_S = 600.0  # a large model takes minutes
 # What reading a reply raises that is not of the form that the protocol gives it.
 _UNREADABLE = (
-    KeyError, TypeError, ValueError, AttributeError, IndexError, struct.error,
-    InferenceServerException,
+    KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError,
+    MemoryError, struct.error, InferenceServerException,
 )  # fmt: skip
 _FAULT = "this is a fault of the server, or of a proxy between"
 _HEADER_LENGTH = "Inference-Header-Content-Length"
+_LONGEST_NAME = 1000  # of a model: file systems end at 255
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, as RFC 9110 has it
+_OWN_HEADERS = ("content-length", "transfer-encoding", _HEADER_LENGTH.lower())
 
 _log = logging.getLogger("tritonic_nb.transport")
 
@@ -87,6 +93,8 @@ class HttpTransport:
     def __init__(
         self, url: str, headers: Mapping[str, str] | None = None, options: SSLOptions | None = None
     ) -> None:
+        if options is not None and not isinstance(options, SSLOptions):
+            raise ArgumentError(f"ssl is {brief(options)}", "pass True, or SSLOptions(ca_file=...)")
         full = base_url(url, options)
         self.url = without_password(full)
         self._engine: Engine = CurlEngine(full, _checked(headers), options)
@@ -125,12 +133,12 @@ class HttpTransport:
 
     def load_model(self, model: str) -> None:
         """``POST v2/repository/models/M/load``."""
-        path = f"v2/repository/models/{quote(model, safe='')}/load"
+        path = f"v2/repository/models/{_quoted(model, 'a model')}/load"
         self._control("POST", path, f"loading model {model!r}", timeout_s=_LOAD_TIMEOUT_S)
 
     def unload_model(self, model: str) -> None:
         """``POST v2/repository/models/M/unload``."""
-        path = f"v2/repository/models/{quote(model, safe='')}/unload"
+        path = f"v2/repository/models/{_quoted(model, 'a model')}/unload"
         self._control("POST", path, f"unloading model {model!r}")
 
     def system_regions(self) -> list[dict[str, Any]]:
@@ -140,13 +148,16 @@ class HttpTransport:
 
     def register_system(self, name: str, key: str, nbytes: int, timeout_s: float) -> None:
         """``POST v2/systemsharedmemory/region/NAME/register``."""
-        self._control(
-            "POST",
-            f"v2/systemsharedmemory/region/{quote(name, safe='')}/register",
-            f"registering region {name!r} ({nbytes} bytes)",
-            {"key": key, "offset": 0, "byte_size": nbytes},
-            timeout_s=timeout_s,
-        )
+        try:
+            self._control(
+                "POST",
+                f"v2/systemsharedmemory/region/{quote(name, safe='')}/register",
+                f"registering region {name!r} ({nbytes} bytes)",
+                {"key": key, "offset": 0, "byte_size": nbytes},
+                timeout_s=timeout_s,
+            )
+        except RegionKnownError:
+            _log.debug("region %s was registered already", name)
 
     def unregister_system(self, name: str) -> None:
         """``POST v2/systemsharedmemory/region/NAME/unregister``."""
@@ -155,12 +166,16 @@ class HttpTransport:
         try:
             self._control(
                 "POST",
-                f"v2/systemsharedmemory/region/{quote(name, safe='')}/unregister",
+                _unregister_path(name),
                 f"unregistering region {name!r}",
                 timeout_s=_UNREGISTER_TIMEOUT_S,
             )
         except RegionLostError:
             _log.debug("region %s was not registered", name)
+
+    def unregister_call(self, name: str) -> dict[str, object]:
+        """Return what :meth:`unregister_system` sends, for another process to send."""
+        return self._engine.address(_unregister_path(name))
 
     def infer(self, request: InferRequest, timeout_s: float) -> InferReply:
         """``POST v2/models/M/infer``, with binary tensors.
@@ -182,7 +197,7 @@ class HttpTransport:
             return _infer_reply(reply, len(body))
         except _UNREADABLE as error:
             raise ServerRefusedError(
-                f"{doing}: the server's reply cannot be read: {error!r}",
+                f"{doing}: the server's reply cannot be read: {brief(error)}",
                 _FAULT,
             ) from error
 
@@ -217,8 +232,11 @@ class HttpTransport:
     def _parsed(self, reply: Reply) -> Any:
         """Return a reply's JSON document; Triton's empty replies are empty ones."""
         try:
-            return json.loads(reply.body or b"{}")
-        except ValueError as error:
+            document = json.loads(reply.body or b"{}")
+            if rb"\ud" in reply.body.lower():  # perhaps half a character, which nothing takes
+                json.dumps(document, ensure_ascii=False).encode()
+            return document
+        except (ValueError, RecursionError) as error:
             raise self._not_triton(reply) from error
 
     def _send(self, request: Request, timeout_s: float) -> Reply:
@@ -239,10 +257,10 @@ class HttpTransport:
         if reply.status == 200:
             return
         try:
-            message = json.loads(reply.body)["error"]
-        except (ValueError, KeyError, TypeError):
+            message = str(json.loads(reply.body)["error"])
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise self._not_triton(reply) from None
-        raise error_from_server(str(message), doing)
+        raise error_from_server(message, doing)
 
     def _not_triton(self, reply: Reply) -> TritonicError:
         text = reply.body[:120].decode("utf-8", "replace")
@@ -253,20 +271,47 @@ class HttpTransport:
 
 
 def _checked(headers: Mapping[str, str] | None) -> dict[str, str]:
+    if headers is not None and not isinstance(headers, Mapping):
+        raise ArgumentError(
+            f"the headers are {brief(headers)}", "give a mapping: {'NAME': 'VALUE'}"
+        )
     for name, value in (headers or {}).items():
-        fits = isinstance(name, str) and isinstance(value, str) and name
-        if not fits or not (name + value).isprintable() or not (name + value).isascii():
+        fits = isinstance(name, str) and isinstance(value, str) and _HEADER_NAME.fullmatch(name)
+        if not fits or not value.isprintable() or not value.isascii():
             raise ArgumentError(
-                f"header {name!r} cannot be sent: it is empty, no text, or has characters that "
-                "headers do not take",
+                f"header {brief(name)} cannot be sent: it is empty, no text, or has characters "
+                "that headers do not take",
                 "give names and values as text of one line, in ASCII",
+            )
+        if name.lower() in _OWN_HEADERS:
+            raise ArgumentError(
+                f"header {name!r} cannot be sent: it tells where a request ends",
+                "leave it out: every request has its own",
             )
     return dict(headers or {})
 
 
 def _model_path(model: str, version: str) -> str:
-    path = f"v2/models/{quote(model, safe='')}"
-    return f"{path}/versions/{quote(version, safe='')}" if version else path
+    path = f"v2/models/{_quoted(model, 'a model')}"
+    return f"{path}/versions/{_quoted(version, 'a version')}" if version else path
+
+
+def _quoted(name: str, what: str) -> str:
+    """Return a name as one part of a path."""
+    # An address with "." or ".." for a part is that of another part, and to one that is
+    # too long Triton gives no answer.
+    if not isinstance(name, str) or name in ("", ".", "..") or len(name) > _LONGEST_NAME:
+        raise ArgumentError(f"{brief(name)} is no name of {what}", "see session.models()")
+    try:
+        return quote(name, safe="")
+    except UnicodeEncodeError as error:
+        raise ArgumentError(
+            f"{brief(name)} is no name of {what}: {error}", "see session.models()"
+        ) from error
+
+
+def _unregister_path(name: str) -> str:
+    return f"v2/systemsharedmemory/region/{quote(name, safe='')}/unregister"
 
 
 def _request_body(request: InferRequest, doing: str) -> tuple[bytes, int | None]:
@@ -281,8 +326,13 @@ def _request_body(request: InferRequest, doing: str) -> tuple[bytes, int | None]
             priority=request.priority,
             parameters=dict(request.parameters) or None,
         )
-    except (InferenceServerException, TypeError) as error:
-        raise ArgumentError(f"{doing}: the request cannot be written: {error}") from error
+    except TritonicError:
+        raise
+    except Exception as error:  # the caller's own objects may raise anything
+        raise ArgumentError(
+            f"{doing}: the request cannot be written: {error}",
+            "look at the request's id, sequence, priority and parameters: texts and numbers",
+        ) from error
     return body, header_length
 
 
@@ -317,6 +367,7 @@ def _infer_reply(reply: Reply, sent_nbytes: int) -> InferReply:
         raise ValueError(f"a header of {length} bytes in a body of {len(reply.body)}")
     parsed = InferResult.from_response_body(reply.body, header_length=length)
     document = parsed.get_response()
+    _check_outputs(document.get("outputs", ()), 0 if length is None else len(reply.body) - length)
     return InferReply(
         model=str(document.get("model_name", "")),
         version=str(document.get("model_version", "")),
@@ -329,13 +380,29 @@ def _infer_reply(reply: Reply, sent_nbytes: int) -> InferReply:
     )
 
 
+def _check_outputs(outputs: Sequence[Mapping[str, Any]], nbytes: int) -> None:
+    """Refuse what tritonclient would read another tensor's bytes for."""
+    names = [output["name"] for output in outputs]
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise ValueError(f"the names of the outputs {brief(names)}")
+    sizes = [output.get("parameters", {}).get("binary_data_size", 0) for output in outputs]
+    if any(operator.index(size) < 0 for size in sizes) or sum(sizes) != nbytes:
+        raise ValueError(f"outputs of {brief(sizes)} bytes in {nbytes} bytes")
+
+
 def _output_tensor(parsed: InferResult, output: Mapping[str, Any]) -> OutputTensor:
     name, shape = output["name"], tuple(operator.index(d) for d in output["shape"])
     if min(shape, default=0) < 0:
         raise ValueError(f"the shape {list(shape)} of output {name!r}")
     datatype = str(output["datatype"])
     numpy_dtype(datatype)  # or it is none of Triton's
-    on_the_wire = "data" in output or "binary_data_size" in output.get("parameters", {})
-    # tritonclient's arrays are read-only views of the reply; a result owns its arrays.
-    array = np.array(parsed.as_numpy(name)) if on_the_wire else None
+    array = None
+    if "binary_data_size" in output.get("parameters", {}):
+        # tritonclient's arrays are read-only views of the reply; a result owns its arrays.
+        array = np.array(parsed.as_numpy(name))
+    elif "data" in output:
+        # Not by tritonclient: it makes 1 of 1.5 and of "1" where the datatype is INT32.
+        elements = np.array(output["data"], np.object_).ravel().tolist()
+        flat = codec.as_tensor(elements, TensorSpec(name, datatype, (-1,)))
+        array = _plain(flat).reshape(shape)
     return OutputTensor(name, datatype, shape, array)

@@ -1,0 +1,74 @@
+"""A /dev/shm that is full: an error with figures, never a signal."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections import Counter
+from typing import Any
+
+import pytest
+from fault_processes import Process
+from fault_table import Record, times
+
+SIZE = "64m"  # as in a container that nobody gave more
+# Figures, so that one knows what to do: a region's and the memory's, or the server's own words.
+CLEAR = re.compile(r"needs \d+ bytes .* which has \d+ free|pool size for key .* to \d+ bytes")
+
+
+def own_dev_shm(size: str) -> list[str]:
+    """Give the start of a command that runs the rest of it with a /dev/shm of its own."""
+    mount = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh"]
+
+
+def _why_not() -> str:
+    if not shutil.which("unshare"):
+        return "there is no unshare command"
+    tried = subprocess.run([*own_dev_shm("1m"), "true"], capture_output=True, check=False)
+    return "" if tried.returncode == 0 else "mounting a /dev/shm of one's own needs root"
+
+
+pytestmark = pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "never")
+
+
+def problem_of(message: dict[str, Any], fatal: set[int]) -> str:
+    """Return what is wrong with what came of an inference; nothing, if nothing is."""
+    if "answered" in message:
+        return "" if message["answered"] else "not what was sent"
+    error, text = message["error"], message["text"]
+    if message.get("after"):
+        return f"no room though there is: {text}"
+    if error == "ServerUnreachableError" and message["turn"] in fatal:
+        return ""  # a clear word for what happened
+    clear = error == "NoSpaceError" and CLEAR.search(text)
+    return "" if clear else f"{error}: {text}"
+
+
+def test_a_full_dev_shm_is_a_clear_error(record: Record) -> None:
+    """In a /dev/shm of 64 MB that others fill, each inference answers or says what is short.
+
+    A file leaves more or less room, before and during use, and comes and goes all
+    the time in each third turn; sizes lie around what fits, with several outputs,
+    growing, and with results whose arrays are kept without a copy. The only error
+    is NoSpaceError, with figures; should the server die of it, ServerUnreachableError.
+    The interpreter gets no signal, and when the room is there again everything is
+    answered.
+    """
+    said: Counter[str] = Counter()
+    with record(f"/dev/shm of {SIZE[:-1]} MB full") as row:
+        for seed in range(times(1, 4)):
+            config = {"seed": seed, "turns": times(6, 30)}
+            with Process("crowded", config, before=own_dev_shm(SIZE)) as kernel:
+                messages = list(kernel.hear_all())
+                if code := kernel.wait():
+                    row.count(f"seed {seed}: the interpreter ended with {code}")
+            fatal = {message["turn"] for message in messages if "died" in message}
+            said["servers died"] += len(fatal)
+            for message in messages:
+                if "died" not in message:
+                    problem = problem_of(message, fatal)
+                    row.count(problem and f"seed {seed}, turn {message['turn']}: {problem}")
+                    said[message.get("error", "answered")] += 1
+        row.note(", ".join(f"{count} {what}" for what, count in said.most_common()))

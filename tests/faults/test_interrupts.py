@@ -1,0 +1,144 @@
+"""Ctrl-C at every moment: nothing is lost, and the session goes on.
+
+A trace function raises KeyboardInterrupt at one line of the package's own code
+after another, so that no moment is left to chance.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tritonic_nb
+
+PACKAGE = str(Path(tritonic_nb.__file__).parent)
+FULL = os.environ.get("TRITONIC_NB_FAULTS") == "full"
+STEP = 1 if FULL else 23  # how many lines lie between two interrupts
+
+Open = Callable[..., tritonic_nb.Session]
+SMALL, LARGE = np.ones((4, 4), np.float32), np.ones((400, 400), np.float32)
+
+
+class Interrupter:
+    """Raises KeyboardInterrupt at the n-th line of the package's code that is run."""
+
+    def __init__(self, line: int) -> None:
+        self._left = line
+        self.place = ""
+
+    def __call__(self, frame: FrameType, _event: str, _argument: Any) -> Any:
+        """Trace the functions of the package only."""
+        return self._line if frame.f_code.co_filename.startswith(PACKAGE) else None
+
+    def _line(self, frame: FrameType, event: str, _argument: Any) -> Any:
+        # Not within an except clause: CPython 3.11 does not forget the first error when
+        # a trace function raises there, and that error keeps what it has seen.
+        if event == "line" and sys.exc_info()[0] is None:
+            self._left -= 1
+            if self._left == 0:
+                self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+                raise KeyboardInterrupt
+        return self._line
+
+
+def interrupted(line: int, job: Callable[[], object]) -> str:
+    """Run a job and interrupt it; return where, or nothing where it ended before."""
+    interrupter = Interrupter(line)
+    before = sys.gettrace()
+    sys.settrace(interrupter)
+    try:
+        job()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return interrupter.place
+
+
+def first(session: tritonic_nb.Session) -> Callable[[], object]:
+    """Make and register regions."""
+    return lambda: session.infer(SMALL)
+
+
+def again(session: tritonic_nb.Session) -> Callable[[], object]:
+    """Use regions again."""
+    for _ in range(2):
+        session.infer(SMALL)
+    return lambda: session.infer(SMALL)
+
+
+def grow(session: tritonic_nb.Session) -> Callable[[], object]:
+    """Exchange regions for larger ones."""
+    for _ in range(2):
+        session.infer(SMALL)
+    return lambda: session.infer(LARGE)
+
+
+def in_place(session: tritonic_nb.Session) -> Callable[[], object]:
+    """Fill a region in place, and send it."""
+
+    def job() -> None:
+        session.inputs["INPUT0"] = SMALL
+        session.infer()
+
+    return job
+
+
+def unregister(session: tritonic_nb.Session) -> Callable[[], object]:
+    """Remove regions."""
+    again(session)
+    return session.unregister
+
+
+def switch(session: tritonic_nb.Session) -> Callable[[], object]:
+    """Switch to the wire and back, with a result whose arrays are views."""
+    kept = session.infer(SMALL, copy=False)
+
+    def job() -> None:
+        session.set_shared_memory("none")
+        session.set_shared_memory("system")
+        assert kept["OUTPUT0"].sum() == SMALL.sum()
+
+    return job
+
+
+def close(session: tritonic_nb.Session) -> Callable[[], object]:
+    """Close the session, which is opened anew for the check."""
+    again(session)
+    return session.close
+
+
+@pytest.mark.timeout(1200 if FULL else 300)
+@pytest.mark.parametrize("job", [first, again, grow, in_place, unregister, switch, close])
+def test_an_interrupt_at_any_line(
+    open_session: Open,
+    shm_names: Callable[[], set[str]],
+    transport: Any,
+    job: Callable[[tritonic_nb.Session], Callable[[], object]],
+) -> None:
+    """Wherever Ctrl-C strikes, the next inferences are right and close() leaves nothing."""
+    line = 1
+    while True:
+        session = open_session("identity_fp32")
+        place = interrupted(line, job(session))
+        if job is close:
+            session.close()  # again, to the end
+            session = open_session("identity_fp32")
+        for side in (3, 5):
+            array = np.full((side, side), line, np.float32)
+            assert np.array_equal(session.infer(array)["OUTPUT0"], array), place
+        session.close()
+        registered = {region["name"] for region in transport.system_regions()}
+        assert not shm_names(), place
+        assert not registered, place
+        if not place:
+            break
+        line += STEP
+    assert line > 10 * STEP  # the job did run in the package's code

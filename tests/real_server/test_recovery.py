@@ -1,0 +1,165 @@
+"""What a session mends by itself: lost registrations, vanished files, a server that was away."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tritonic_nb
+from tests.conftest import TEST_URL
+from tests.test_cli import free_port
+from tritonic_nb.errors import (
+    ArgumentError,
+    ModelNotReadyError,
+    ServerTimeoutError,
+    ServerUnreachableError,
+)
+from tritonic_nb.memory.system import SHM_DIR
+
+Open = Callable[..., tritonic_nb.Session]
+ONES = np.ones((1, 16), np.int32)
+
+own_server = pytest.mark.skipif(
+    bool(TEST_URL), reason="needs a server of its own to add models to, not TRITONIC_NB_TEST_URL"
+)
+
+
+def test_a_region_that_somebody_unregistered_is_registered_again(
+    open_session: Open, transport: Any
+) -> None:
+    """Whichever region the server lost, the next inference answers, through the same regions."""
+    session = open_session("simple")
+    session.infer(INPUT0=ONES, INPUT1=ONES)
+    names = [region.name for region in session.regions]
+    for lost in (*([name] for name in names), names):
+        for name in lost:
+            transport.unregister_system(name)
+        result = session.infer(INPUT0=3 * ONES, INPUT1=ONES)
+        assert result["OUTPUT0"][0, 0] == 4
+        assert [region.name for region in session.regions] == names
+
+
+def test_a_file_that_vanished_is_no_loss(open_session: Open, transport: Any) -> None:
+    """With files gone the mappings still work; when the server loses them too, new ones come."""
+    session = open_session("simple")
+    session.inputs["INPUT0"][:] = 5
+    session.inputs["INPUT1"][:] = 2
+    assert session.infer()["OUTPUT0"][0, 0] == 7
+    names = {region.name for region in session.regions}
+    for name in names:
+        (SHM_DIR / name).unlink()
+    assert session.infer()["OUTPUT0"][0, 0] == 7
+    assert {region.name for region in session.regions} == names
+    for name in names:
+        transport.unregister_system(name)
+    assert session.infer()["OUTPUT0"][0, 0] == 7  # with the inputs that were filled in place
+    assert not names & {region.name for region in session.regions}
+
+
+@own_server
+def test_a_server_that_is_away_is_told_at_once_and_nothing_is_lost(
+    shm_names: Callable[[], set[str]],
+) -> None:
+    """Nothing was sent, so the regions stay; a new server on the port answers through them."""
+    port = free_port()
+    with tritonic_nb.serve(["simple"], http_port=port, protected=False):
+        session = tritonic_nb.Session(f"127.0.0.1:{port}", "simple", load=True)
+        session.inputs["INPUT0"][:] = 5
+        session.inputs["INPUT1"][:] = 2
+        session.infer()
+        names = shm_names()
+    started = time.monotonic()
+    for _ in range(3):
+        with pytest.raises(ServerUnreachableError):
+            session.infer()
+    assert time.monotonic() - started < 3
+    with tritonic_nb.serve(http_port=port, protected=False):
+        assert session.infer()["OUTPUT0"][0, 0] == 7  # the model was loaded on demand
+        assert shm_names() == names
+        session.close()
+    assert not shm_names()
+
+
+@own_server
+def test_a_model_that_somebody_unloaded_is_loaded_on_demand(
+    open_session: Open, transport: Any
+) -> None:
+    """With load=True the next inference brings it back; without, the error says how."""
+    session = open_session("simple_int8")
+    ones = np.ones((1, 16), np.int8)
+    transport.unload_model("simple_int8")
+    assert session.infer(INPUT0=ones, INPUT1=ones)["OUTPUT0"][0, 0] == 2
+    careful = open_session("simple_int8", load=False)
+    transport.unload_model("simple_int8")
+    with pytest.raises(ModelNotReadyError, match="load"):
+        careful.infer(INPUT0=ones, INPUT1=ones)
+
+
+@own_server
+def test_requests_of_several_threads_are_in_flight_together(
+    server: Any, open_session: Open
+) -> None:
+    """While one thread waits for a slow request, another's is sent, with regions of its own."""
+    server.add("sleeper", Path(__file__).parents[1] / "models" / "sleeper")
+    session = open_session("sleeper")
+    session.infer(np.array([0], np.float32))
+    slept = []
+    slow = threading.Thread(
+        target=lambda: slept.append(session.infer(np.array([1], np.float32))["SLEPT"].item())
+    )
+    slow.start()
+    time.sleep(0.3)
+    with pytest.raises(ServerTimeoutError):  # it was sent, and waits for the model's one instance
+        session.infer(np.array([0.5], np.float32), timeout=0.2)
+    assert slow.is_alive()
+    states = sorted(region.state for region in session.regions)
+    assert states == ["quarantined", "quarantined", "registered", "registered"]
+    slow.join()
+    assert slept == [1]
+    assert session.infer(np.array([0.25], np.float32))["SLEPT"].item() == 0.25
+
+
+@own_server
+def test_what_a_given_up_request_used_is_let_go_by_itself(
+    server: Any, open_session: Open, transport: Any
+) -> None:
+    """After a timeout and close() the regions stay registered only until the request has ended."""
+    server.add("sleeper", Path(__file__).parents[1] / "models" / "sleeper")
+    session = open_session("sleeper")
+    session.infer(np.array([0], np.float32))
+    with pytest.raises(ServerTimeoutError):
+        session.infer(np.array([4], np.float32), timeout=0.3)
+    names = {region.name for region in session.regions if region.state == "quarantined"}
+    assert len(names) == 2
+    session.close()
+    deadline = time.monotonic() + 10
+    while names & {region["name"] for region in transport.system_regions()}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+def test_regions_have_the_mode_that_was_asked_for(open_session: Open, mode: int) -> None:
+    """0600 unless asked, whatever the umask says."""
+    before = os.umask(0o077)
+    try:
+        session = open_session("simple", mode=mode)
+        session.infer(INPUT0=ONES, INPUT1=ONES)
+    finally:
+        os.umask(before)
+    for region in session.regions:
+        assert (SHM_DIR / region.name).stat().st_mode & 0o7777 == mode
+
+
+@pytest.mark.parametrize("mode", [0o400, 0o700, 0o1666, -1, "0600", None, 0.5])
+def test_a_mode_that_is_none_for_a_region_is_refused(open_session: Open, mode: Any) -> None:
+    """Regions are read and written by their owner, and nobody runs them."""
+    with pytest.raises(ArgumentError, match="mode"):
+        open_session("simple", mode=mode)

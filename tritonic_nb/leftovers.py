@@ -1,0 +1,137 @@
+"""What sessions that are dead left behind, on ``/dev/shm`` and at a server."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+
+from tritonic_nb.errors import RegionInUseError, SharedMemoryError, TritonicError
+from tritonic_nb.memory import SharedMemoryType
+from tritonic_nb.regions import Need, RegionSet
+from tritonic_nb.render import human_bytes
+from tritonic_nb.transport import Transport
+
+__all__ = ["Leftovers", "find_leftovers"]
+
+_log = logging.getLogger("tritonic_nb.session")
+_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """Regions whose owner is dead.
+
+    Attributes
+    ----------
+    files
+        The names of those that lie in ``/dev/shm``, with their bytes.
+    registered
+        The names of those that the server has registered.
+    """
+
+    files: dict[str, int]
+    registered: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.registered)
+
+    def __str__(self) -> str:
+        count = len({*self.files, *self.registered})
+        where = []
+        if self.files:
+            where.append(f"{human_bytes(sum(self.files.values()))} in /dev/shm")
+        if self.registered:
+            where.append(f"{len(self.registered)} registered at the server")
+        return f"{count} region{'s' if count != 1 else ''} of dead sessions: {', '.join(where)}"
+
+    def clear(self, transport: Transport | None = None) -> Leftovers:
+        """Remove the files and unregister the names. Never raises for one that does not go.
+
+        Parameters
+        ----------
+        transport
+            The way to the server where they are registered.
+
+        Returns
+        -------
+        Leftovers
+            What was cleared.
+        """
+        if not self:
+            return self
+        from tritonic_nb.memory.orphans import remove_orphan
+
+        unregistered = [name for name in self.registered if _unregister(transport, name)]
+        removed = {name: nbytes for name, nbytes in self.files.items() if remove_orphan(name)}
+        return Leftovers(removed, tuple(unregistered))
+
+
+def find_leftovers(transport: Transport | None = None) -> Leftovers:
+    """Find the regions of dead sessions.
+
+    A region's owner holds a lock on its file for as long as it lives, so that
+    neither a process id that was given out again nor an owner in another PID
+    namespace misleads. A region that is registered and has no file any more was
+    removed by its owner, or by the janitor; that it has none is known for certain
+    only where the server has the same ``/dev/shm``, which is tried.
+
+    Parameters
+    ----------
+    transport
+        The way to a server; without it only ``/dev/shm`` is searched.
+
+    Raises
+    ------
+    TritonicError
+        If the server does not tell what it has registered.
+    """
+    if sys.platform != "linux":
+        return Leftovers({}, ())
+    from tritonic_nb.memory.orphans import find_orphans
+
+    files = {orphan.name: orphan.nbytes for orphan in find_orphans()}
+    return Leftovers(files, _registered(transport) if transport else ())
+
+
+def _registered(transport: Transport) -> tuple[str, ...]:
+    """Return the names of dead sessions' regions that a server has registered."""
+    from tritonic_nb.memory.orphans import is_orphan
+    from tritonic_nb.memory.system import KEY_PREFIX
+
+    names = [str(region.get("name", "")) for region in transport.system_regions()]
+    dead = {name: is_orphan(name) for name in names if name.startswith(KEY_PREFIX)}
+    gone = [name for name, is_dead in dead.items() if is_dead is None]
+    # A file that is here under such a name can only be the one that the server has.
+    same_memory = len(gone) < len(dead)
+    if gone and not (same_memory or _shares_memory(transport)):
+        gone = []
+    return (*(name for name, is_dead in dead.items() if is_dead), *gone)
+
+
+def _shares_memory(transport: Transport) -> bool:
+    """Whether a server can open what lies in our ``/dev/shm``."""
+    regions = RegionSet(transport)
+    need = Need("input", "probe", 1, SharedMemoryType.SYSTEM)
+    try:
+        with regions.slot() as slot:
+            slot.place(need, _TIMEOUT_S)
+    except SharedMemoryError:
+        return False
+    finally:
+        regions.retire_all()
+    return True
+
+
+def _unregister(transport: Transport | None, name: str) -> bool:
+    if transport is None:
+        return False
+    try:
+        transport.unregister_system(name)
+    except RegionInUseError:
+        _log.debug("region %s is still in use", name)
+        return False
+    except TritonicError as error:
+        _log.warning("region %s of a dead session stays registered: %s", name, error)
+        return False
+    return True
