@@ -10,7 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from tritonic_nb.errors import ArgumentError, brief
-from tritonic_nb.memory import SharedMemoryType
+from tritonic_nb.memory import Region, SharedMemoryType
 from tritonic_nb.regions import Slot
 from tritonic_nb.result import TensorPlace, Timings
 from tritonic_nb.tensors import ModelSpec, TensorSpec, codec
@@ -48,6 +48,7 @@ class Call:
     outputs: Sequence[TensorSpec]
     batch: int
     in_place: bool  # the inputs lie in their regions already
+    lent: Mapping[str, Region]  # those regions
     options: Mapping[str, Any]
     room: dict[str, int] = field(default_factory=dict)  # of outputs in regions, in bytes
 

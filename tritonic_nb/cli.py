@@ -256,11 +256,17 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _clean(options: argparse.Namespace) -> int:
+    if options.headers_file and not options.url:
+        raise ArgumentError("a header was given, and no server", "name it: --url HOST:PORT")
     transport = None
     if options.url:
         transport = HttpTransport(options.url, _headers_of(options.headers_file))
+    refused = None
     try:
-        regions = find_leftovers(transport)
+        try:
+            regions = find_leftovers(transport)
+        except TritonicError as error:  # what lies here is removed all the same
+            regions, refused = find_leftovers(), error
         cleared = regions if options.dry_run else regions.clear(transport)
     finally:
         if transport is not None:
@@ -274,6 +280,8 @@ def _clean(options: argparse.Namespace) -> int:
         lines += _runtime_lines(dry_run=options.dry_run, done=done)
     print(*(lines or ["nothing to clean: no dead notebook or server has left anything"]), sep="\n")
     _print_strangers()
+    if refused is not None:
+        raise refused
     return 0
 
 
@@ -283,7 +291,7 @@ def _region_lines(found: Leftovers, cleared: Leftovers, done: str, url: str | No
         for name, nbytes in found.files.items()
     ]
     for name in found.registered:
-        stays = "" if name in cleared.registered else ": the server still uses it, try again"
+        stays = "" if name in cleared.registered else ": the server would not, try again"
         lines.append(f"registered with {url}  {name}  {done if not stays else 'stays'}{stays}")
     return lines
 

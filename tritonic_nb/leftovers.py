@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from tritonic_nb.errors import RegionInUseError, SharedMemoryError, TritonicError
 from tritonic_nb.memory import SharedMemoryType
@@ -73,8 +74,9 @@ def find_leftovers(transport: Transport | None = None) -> Leftovers:
     A region's owner holds a lock on its file for as long as it lives, so that
     neither a process id that was given out again nor an owner in another PID
     namespace misleads. A region that is registered and has no file any more was
-    removed by its owner, or by the janitor; that it has none is known for certain
-    only where the server has the same ``/dev/shm``, which is tried.
+    removed by its owner, or by the janitor. It counts if the server has the same
+    ``/dev/shm`` (which is tried: elsewhere the file may well be there) and if no
+    process here has its owner's number (somebody else may have removed the file).
 
     Parameters
     ----------
@@ -96,17 +98,30 @@ def find_leftovers(transport: Transport | None = None) -> Leftovers:
 
 def _registered(transport: Transport) -> tuple[str, ...]:
     """Return the names of dead sessions' regions that a server has registered."""
-    from tritonic_nb.memory.orphans import is_orphan
-    from tritonic_nb.memory.system import KEY_PREFIX
+    from tritonic_nb.memory.orphans import is_orphan, owner_pid
 
-    names = [str(region.get("name", "")) for region in transport.system_regions()]
-    dead = {name: is_orphan(name) for name in names if name.startswith(KEY_PREFIX)}
-    gone = [name for name, is_dead in dead.items() if is_dead is None]
+    owners = {
+        name: pid
+        for region in transport.system_regions()
+        if (pid := owner_pid(name := str(region.get("name")))) is not None
+        and region.get("key") == f"/{name}"
+    }
+    dead = {name: is_orphan(name) for name in owners}
+    gone = [name for name, pid in owners.items() if dead[name] is None and not _runs(pid)]
     # A file that is here under such a name can only be the one that the server has.
-    same_memory = len(gone) < len(dead)
+    same_memory = any(is_dead is not None for is_dead in dead.values())
     if gone and not (same_memory or _shares_memory(transport)):
         gone = []
     return (*(name for name, is_dead in dead.items() if is_dead), *gone)
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of that number runs here."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
 
 
 def _shares_memory(transport: Transport) -> bool:
@@ -119,7 +134,7 @@ def _shares_memory(transport: Transport) -> bool:
     except SharedMemoryError:
         return False
     finally:
-        regions.retire_all()
+        regions.close()
     return True
 
 

@@ -59,7 +59,8 @@ class Need:
         """Whether a region of this tensor will do."""
         device = self.device if self.kind is SharedMemoryType.CUDA else None
         where = (region.kind, region.device_id)
-        return region.slot_nbytes >= self.nbytes and where == (self.kind, device)
+        fits = region.slot_nbytes >= self.nbytes and where == (self.kind, device)
+        return fits and region.state == "registered"
 
 
 class RegionSet:
@@ -90,8 +91,8 @@ class RegionSet:
         self._holders = holders
         self._lock = threading.RLock()
         self._ended = threading.Condition(self._lock)  # a slot has ended
-        self.crowd = threading.Lock()
-        """For those who found no room: one of them at a time tries again."""
+        self._ends = 0
+        self._crowd: Slot | None = None  # the one that waits for room
         self._regions: dict[tuple[str, str], list[Region]] = {}  # by direction and tensor
         self._leaving: list[Region] = []  # being removed
         self._taken: dict[str, Slot] = {}  # by the region's name
@@ -193,7 +194,16 @@ class RegionSet:
         if slot in self._in_flight:
             self._in_flight.remove(slot)
         slot.begun = False
+        self._ends += 1
         self._ended.notify_all()
+
+    def leave(self, slot: Slot) -> None:
+        """End a request: others may have its regions, unless the server still uses them."""
+        if slot.sent:
+            self.abandon(slot)
+        else:
+            self.give_back(slot)
+        self.leave_crowd(slot)
 
     def _give(self, region: Region, slot: Slot) -> None:
         self._taken[region.name] = slot
@@ -227,20 +237,27 @@ class RegionSet:
         )  # fmt: skip
 
     def renew(self, slot: Slot, region: Region, timeout_s: float) -> None:
-        """Register a slot's region anew; make another one if its file has vanished."""
+        """Register a slot's region anew.
+
+        One that was removed meanwhile, or whose file has vanished, leaves the slot:
+        its tensor goes over the wire.
+        """
+        key = (region.direction, region.tensor)
+        if region.state == "closed":  # by another thread, which had lent it
+            slot.regions.pop(key, None)
+            return
         try:
             self.register(region, timeout_s)
         except RegionNotVisibleError:
             if region.exists():
                 raise
-            _log.warning("%s has vanished from /dev/shm; its tensor gets another one", region.name)
-            made = region.twin()
+            _log.warning(
+                "%s has vanished from /dev/shm; %s %r goes over the wire", region.name, *key
+            )
             with self._lock:
-                owner = self._taken.get(region.name, slot)
-                self._remove(region, owner)
+                self._remove(region, self._taken.get(region.name))
                 self._forget(region.name)
-            self._added(made, owner, timeout_s)
-            slot.regions[made.direction, made.tensor] = made
+            slot.regions.pop(key, None)
 
     def discard(self, region: Region) -> None:
         """Remove a region that its slot needs no longer."""
@@ -304,28 +321,64 @@ class RegionSet:
         for other in list(self._in_flight):
             if other is not slot and other.thread == threading.get_ident():
                 self.abandon(other)
+        if self._crowd not in (None, slot) and self._crowd.thread == threading.get_ident():
+            self._crowd = None
 
     # All of them
 
-    def wait_for_room(self, slot: Slot, timeout_s: float) -> bool:
-        """Wait until another request in flight has ended.
+    @property
+    def ends(self) -> int:
+        """How many requests have ended, or given back their regions, so far."""
+        return self._ends
+
+    def enter_crowd(self, slot: Slot, timeout_s: float) -> bool:
+        """Wait until no other request is waiting for room; one at a time tries again.
 
         Returns
         -------
         bool
-            Whether one has; False at once where there is none.
+            Whether it is this one's turn, in time.
+        """
+        with self._lock:
+            turn = self._ended.wait_for(lambda: self._crowd in (None, slot), timeout_s)
+            if turn:
+                self._crowd = slot
+            return turn
+
+    def leave_crowd(self, slot: Slot) -> None:
+        """Let another request wait for room, if this one did."""
+        if self._crowd is slot:
+            with self._lock:
+                self._crowd = None
+                self._ended.notify_all()
+
+    def wait_for_room(self, slot: Slot, ends: int, timeout_s: float) -> bool:
+        """Wait until another request has ended, since there were so many ends.
+
+        Returns
+        -------
+        bool
+            Whether one has; False at once where none is in flight.
         """
         with self._lock:
             others = any(other is not slot for other in self._in_flight)
-            return others and self._ended.wait(timeout_s)
+            return self._ends != ends or (
+                others and self._ended.wait_for(lambda: self._ends != ends, timeout_s)
+            )
 
-    def retire_all(self) -> None:
-        """Remove every region; one that a request uses goes when the request has ended."""
+    def retire_all(self) -> bool:
+        """Remove every region; one that a request uses goes when the request has ended.
+
+        Returns
+        -------
+        bool
+            Whether the server answered.
+        """
         with self._lock:
             self._stale |= self._taken.keys()
             free = [region for region in self._all() if region.name not in self._taken]
             self._most_slots = 0
-        self.retire(free)
+        return self.retire(free)
 
     def retire(self, regions: Iterable[Region]) -> bool:
         """Unregister and remove regions; what the server will not let go of yet is owed.
@@ -382,8 +435,7 @@ class RegionSet:
             held = {id(slot): slot for slot in self._taken.values() if slot.thread is None}
         for slot in held.values():
             self.give_back(slot)
-        self.retire_all()
-        answers = self.settle()
+        answers = self.retire_all()
         while self._owed and answers and time.monotonic() < give_up:
             time.sleep(0.05)
             answers = self.settle()
@@ -482,15 +534,16 @@ class Slot:
         SharedMemoryError
             If the server does not take the region.
         """
-        had = self.regions.get((need.direction, need.tensor))
+        key = (need.direction, need.tensor)
+        had = self.regions.get(key)
         if had is not None and need.met_by(had):
             return had
         try:
             region = self._set.take(self, need, timeout_s)
         except NoSpaceError:
-            if had is None:
+            if had is None or self.thread is None:  # what is held is the user's data
                 raise
-            self._set.discard(had)
+            self.discard(*key)
             return self._set.take(self, need, timeout_s)
         if had is not None:
             self._set.discard(had)
@@ -521,7 +574,7 @@ class Slot:
         if region is not None:
             self._set.discard(region)
 
-    def discard_all_but(self, names: Container[str]) -> None:
+    def discard_all_but(self, names: Container[str] = ()) -> None:
         """Remove the regions that do not have one of these names."""
         for key, region in list(self.regions.items()):
             if region.name not in names:
@@ -536,10 +589,7 @@ class Slot:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.sent:
-            self._set.abandon(self)
-        else:
-            self._set.give_back(self)
+        self._set.leave(self)
 
 
 def answered(error: BaseException) -> bool:

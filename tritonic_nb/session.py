@@ -192,13 +192,12 @@ class Session:
         self._owner = server  # kept: a Server that nobody holds stops
         self._timeout_s = checked_timeout(timeout)
         self._load = not isinstance(server, str) if load is None else load
-        self._auto_refused: TritonicError | None = None
+        self._auto_refused = ""  # why there is no shared memory, where it is not asked for
         self._setup = Setup(*_checked_kinds(shared_memory, device, output_shared_memory))
         self._transport: Transport = HttpTransport(url, {**own_headers, **(headers or {})}, options)
         self._regions = RegionSet(self._transport, mode=_checked_mode(mode), holders=holders_text)
-        self._views = InputViews(
-            lambda: self.model_info, self._place_view, self._regions.slot(held=True)
-        )
+        # Through a weak reference: a session that is forgotten is to go at once.
+        self._views = InputViews(weakref.ref(self), self._regions.slot(held=True))
         self._closing = False
         self._finalizer = weakref.finalize(
             self, _close_forgotten, self._regions, self._transport, self._pid
@@ -439,7 +438,7 @@ class Session:
         """
         with self._open():
             kinds, device = _checked_kinds(kind, device, output)
-            self._auto_refused = None
+            self._auto_refused = ""
             self._change(replace(self._setup, kinds=kinds, device=device))
 
     @property
@@ -631,16 +630,16 @@ class Session:
             if not auto:
                 raise
             if not isinstance(error, NoSpaceError):  # which may be another by the next time
-                self._auto_refused = error
+                self._auto_refused = error.message
             _log.warning("%s %r goes over the wire: %s", direction, name, error.message)
             return None
 
-    def _place_view(self, slot: Slot, tensor: str, nbytes: int) -> Region | None:
-        with self._open():
-            return self._place(slot, self._setup, ("input", tensor), nbytes, self._timeout_s)
+    def place_view(self, slot: Slot, tensor: str, nbytes: int) -> Region | None:
+        """Return a slot's region for an input, or None for the wire; for :attr:`inputs`."""
+        return self._place(slot, self._usable(), ("input", tensor), nbytes, self._timeout_s)
 
     def _effective(self, kind: SharedMemoryType) -> SharedMemoryType:
-        refused = kind is SharedMemoryType.AUTO and self._auto_refused is not None
+        refused = kind is SharedMemoryType.AUTO and self._auto_refused
         return SharedMemoryType.NONE if refused else kind
 
     # Inference
@@ -726,7 +725,7 @@ class Session:
         setup = self._usable()
         watch = Stopwatch(self._timeout_s if timeout is None else checked_timeout(timeout))
         model = setup.chosen
-        filled = {} if inputs is not None or named else self._views.given()
+        filled, lent = ({}, {}) if inputs is not None or named else self._views.given()
         prepared = prepare(model, filled or inputs, named, transform)
         call = Call(
             setup=setup,
@@ -734,6 +733,7 @@ class Session:
             outputs=_wanted(model, outputs),
             batch=prepared.batch,
             in_place=bool(filled),
+            lent=lent,
             options={
                 "request_id": request_id,
                 "sequence_id": sequence_id,
@@ -771,26 +771,25 @@ class Session:
         Where there is no memory for one more request at the same time, it waits
         until another one has ended.
         """
-        try:
-            self._fill_once(slot, call, watch)
-        except NoSpaceError:
-            slot.give_back()  # nobody waits while others need what he holds
-            with self._regions.crowd:
-                self._fill_when_there_is_room(slot, call, watch)
-
-    def _fill_when_there_is_room(self, slot: Slot, call: Call, watch: Stopwatch) -> None:
         while True:
+            ends = self._regions.ends
             try:
-                return self._fill_once(slot, call, watch)
+                self._fill_once(slot, call, watch)
             except NoSpaceError:
-                slot.give_back()
-                if not self._regions.wait_for_room(slot, watch.left_s()):
+                slot.give_back()  # nobody waits while others need what he holds
+                ends += 1  # that was one
+                if not self._regions.enter_crowd(slot, watch.left_s()):
                     raise
+                if not self._regions.wait_for_room(slot, ends, watch.left_s()):
+                    raise
+            else:
+                self._regions.leave_crowd(slot)
+                return
 
     def _fill_once(self, slot: Slot, call: Call, watch: Stopwatch) -> None:
         for name, array in call.tensors.items():
             if call.in_place:
-                slot.borrow(self._views.region(name))
+                slot.borrow(call.lent.get(name))
                 continue
             nbytes = codec.encoded_nbytes(array)
             region = self._place(slot, call.setup, ("input", name), nbytes, watch.left_s())
@@ -832,7 +831,7 @@ class Session:
                     raise
                 mended.add("regions")
                 _log.info("the server lost a region (%s); registering again", error.message)
-                slot.register_again(watch.left_s())
+                self._register_again(slot, call, watch)
             except (ModelNotFoundError, ModelNotReadyError):
                 if "model" in mended or not self._reload(call.model):
                     raise
@@ -842,6 +841,17 @@ class Session:
                 if call.model.stateful or turns > _MOST_GROWTHS * len(call.outputs):
                     raise
                 self._grow(slot, call, error, watch)
+
+    def _register_again(self, slot: Slot, call: Call, watch: Stopwatch) -> None:
+        """Register the request's regions anew; with auto, or go over the wire."""
+        try:
+            slot.register_again(watch.left_s())
+        except (SharedMemoryError, RestrictedApiError) as error:
+            if SharedMemoryType.AUTO not in call.setup.kinds.values():
+                raise
+            self._auto_refused = error.message
+            _log.warning("from now on tensors go over the wire: %s", error.message)
+            slot.discard_all_but()
 
     def _send(self, slot: Slot, request: InferRequest, timeout_s: float) -> InferReply:
         slot.sent = True
@@ -931,12 +941,12 @@ class Session:
         """
         if self._pid != os.getpid():
             return
-        with self._lock:
-            if not self.closed:
-                self._closing = True
-                self._views.drop()
-                _close(self._regions, self._transport)
-                self._finalizer.detach()  # last: interrupted, it can be closed again
+        # Without the lock, which another thread may have while its server takes its time.
+        if not self.closed:
+            self._closing = True
+            self._views.drop()
+            _close(self._regions, self._transport)
+            self._finalizer.detach()  # last: interrupted, it can be closed again
 
     def __enter__(self) -> Session:
         return self
@@ -1005,8 +1015,8 @@ class Session:
     def _shared_memory_text(self) -> str:
         kinds = [str(self.shared_memory), str(self.output_shared_memory)]
         text = kinds[0] if kinds[0] == kinds[1] else f"{kinds[0]}, outputs {kinds[1]}"
-        if self._auto_refused is not None:
-            text += f" (auto: {self._auto_refused.message})"
+        if self._auto_refused:
+            text += f" (auto: {self._auto_refused})"
         return text
 
 

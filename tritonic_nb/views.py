@@ -2,20 +2,45 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from tritonic_nb.errors import TensorDatatypeError, TensorShapeError
+from tritonic_nb.errors import SessionClosedError, TensorDatatypeError, TensorShapeError
 from tritonic_nb.inputs import check_batch_size
 from tritonic_nb.memory import Region
 from tritonic_nb.regions import Slot
 from tritonic_nb.tensors import ModelSpec, TensorSpec, codec
 from tritonic_nb.tensors.dtypes import numpy_dtype
 
-__all__ = ["InputViews"]
+__all__ = ["InputViews", "ViewOwner"]
+
+
+class ViewOwner(Protocol):
+    """The session, as far as its views know it."""
+
+    @property
+    def model_info(self) -> ModelSpec:
+        """The model in use."""
+
+    def place_view(self, slot: Slot, tensor: str, nbytes: int) -> Region | None:
+        """Return a slot's region for an input of so many bytes, or None for the wire."""
+
+
+@dataclass(frozen=True)
+class _Given:
+    """An array that the user has, and the region that it lies in, if in one.
+
+    The array is kept, so that it is what is sent for as long as it is the input's,
+    whatever becomes of the region.
+    """
+
+    array: npt.NDArray[Any]
+    region: Region | None
 
 
 class InputViews(Mapping[str, npt.NDArray[Any]]):
@@ -32,30 +57,22 @@ class InputViews(Mapping[str, npt.NDArray[Any]]):
     After the model, the shapes or the kind of shared memory changed, or after
     ``unregister()`` or ``close()``, arrays of before stay readable and are not
     sent any more: take new ones. Where the session sends tensors over the wire,
-    they are ordinary arrays.
+    or a region was lost, they are ordinary arrays and sent all the same.
 
     Parameters
     ----------
-    describe
-        Returns the model in use.
-    place
-        Returns a slot's region for an input of so many bytes, or None for the wire.
+    owner
+        Returns the session, or None when it is gone.
     slot
         The slot that holds the regions.
     """
 
-    def __init__(
-        self,
-        describe: Callable[[], ModelSpec],
-        place: Callable[[Slot, str, int], Region | None],
-        slot: Slot,
-    ) -> None:
-        self._describe = describe
-        self._place = place
+    def __init__(self, owner: Callable[[], ViewOwner | None], slot: Slot) -> None:
+        self._owner = owner
         self._slot = slot
+        self._lock = threading.RLock()
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._arrays: dict[str, npt.NDArray[Any]] = {}  # of those on the wire
-        self._given: dict[str, tuple[int, ...]] = {}  # those that the user has taken
+        self._given: dict[str, _Given] = {}
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         """Return an input's array.
@@ -71,73 +88,98 @@ class InputViews(Mapping[str, npt.NDArray[Any]]):
         NoSpaceError, RegionNotVisibleError, SharedMemoryDisabledError, RestrictedApiError
             If the region cannot be had.
         """
-        spec = self._describe().input(name)
-        shape = self._shapes.get(name) or spec.concrete_shape(batch=1)
-        if shape is None and spec.datatype != "BYTES":
-            raise TensorShapeError(
-                f"the shape of {spec} is not known: it has dynamic dimensions",
-                f"tell it first: session.register_inputs({{{name!r}: (...)}}), or assign an array",
-            )
-        return self._array(spec, shape or ())
+        spec = self._model().input(name)
+        with self._lock:
+            shape = self._shapes.get(name) or spec.concrete_shape(batch=1)
+            if shape is None and spec.datatype != "BYTES":
+                raise TensorShapeError(
+                    f"the shape of {spec} is not known: it has dynamic dimensions",
+                    f"tell it first: session.register_inputs({{{name!r}: (...)}}), or assign an "
+                    "array",
+                )
+            return self._array(spec, shape or ())
 
     def __setitem__(self, name: str, value: Any) -> None:
-        """Copy an array of any shape that the model takes into the input's region."""
-        model = self._describe()
+        """Copy an array of any shape that the model takes into the input's region.
+
+        Raises
+        ------
+        TensorNameError, TensorDatatypeError, TensorShapeError, BatchSizeError
+            If it does not fit the model.
+        NoSpaceError, RegionNotVisibleError, SharedMemoryDisabledError, RestrictedApiError
+            If the region cannot be had; the array of before stays the input's.
+        """
+        model = self._model()
         spec = model.input(name)
         array = codec.as_tensor(value, spec)
         if spec.batched:
             check_batch_size(model, array.shape[0])
-        self._array(spec, array.shape)[...] = array
-        self._shapes[name] = array.shape
+        with self._lock:
+            self._array(spec, array.shape)[...] = array
+            self._shapes[name] = array.shape
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._describe().inputs)
+        return iter(self._model().inputs)
 
     def __len__(self) -> int:
-        return len(self._describe().inputs)
+        return len(self._model().inputs)
 
     def __repr__(self) -> str:
-        return f"InputViews({', '.join(map(str, self._describe().inputs.values()))})"
+        return f"InputViews({', '.join(map(str, self._model().inputs.values()))})"
 
     def _ipython_key_completions_(self) -> list[str]:
         return list(self)
 
+    def _session(self) -> ViewOwner:
+        owner = self._owner()
+        if owner is None:
+            raise SessionClosedError("the session of these inputs is gone", "open a new Session")
+        return owner
+
+    def _model(self) -> ModelSpec:
+        return self._session().model_info
+
     def _array(self, spec: TensorSpec, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """Return the array that the user has, or one of this shape."""
+        had = self._given.get(spec.name)
+        if had is not None and had.array.shape == shape:
+            return had.array
         nbytes = spec.nbytes_of(shape)
         if nbytes is None:
             raise TensorDatatypeError(
                 f"{spec} has no array to fill: BYTES elements have any length",
                 f"pass them: session.infer({spec.name}=[...])",
             )
-        region = self._place(self._slot, spec.name, nbytes)
-        self._given[spec.name] = shape
-        if region is not None:
-            self._arrays.pop(spec.name, None)
-            return region.view(spec.datatype, shape)
-        had = self._arrays.get(spec.name)
-        if had is None or had.shape != shape:
-            had = self._arrays[spec.name] = np.zeros(shape, numpy_dtype(spec.datatype))
-        return had
+        region = self._session().place_view(self._slot, spec.name, nbytes)
+        if region is None:
+            array = np.zeros(shape, numpy_dtype(spec.datatype))
+        else:
+            array = region.view(spec.datatype, shape)
+        self._given[spec.name] = _Given(array, region)
+        return array
 
     # What the session asks
 
     def expect(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Let go of all arrays, and remember the shapes of the next ones."""
-        self.drop()
-        self._shapes = dict(shapes)
+        with self._lock:
+            self.drop()
+            self._shapes = dict(shapes)
 
     def drop(self) -> None:
         """Let go of all arrays: none is sent from now on."""
-        self._given.clear()
-        self._arrays.clear()
-        self._shapes.clear()
-        self._slot.give_back()
+        with self._lock:
+            self._given.clear()
+            self._shapes.clear()
+            self._slot.give_back()
 
-    def given(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the arrays that the user has taken, as they are now."""
-        specs = self._describe().inputs
-        return {name: self._array(specs[name], shape) for name, shape in self._given.items()}
-
-    def region(self, name: str) -> Region | None:
-        """Return the region of an array that the user has taken."""
-        return self._slot.regions.get(("input", name))
+    def given(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Region]]:
+        """Return the arrays that the user has taken, and the regions of those in one."""
+        with self._lock:
+            arrays = {name: each.array for name, each in self._given.items()}
+            regions = {
+                name: each.region
+                for name, each in self._given.items()
+                if each.region is not None and each.region.state != "closed"
+            }
+        return arrays, regions

@@ -10,6 +10,7 @@ import json
 import mmap
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from fault_table import Record, times
 
 import tritonic_nb
 from tritonic_nb.errors import ServerTimeoutError, ServerUnreachableError, TritonicError
-from tritonic_nb.memory.system import KEY_PREFIX
+from tritonic_nb.memory.system import KEY_PREFIX, SHM_DIR
 from tritonic_nb.transport import HttpTransport
 from tritonic_nb.transport.base import Reply, Request
 
@@ -155,9 +156,9 @@ def refusal(text: str, status: int = 400) -> Reply:
     return Reply(status, {}, json.dumps({"error": text}).encode())
 
 
-def opening(mode: str) -> Callable[..., bool]:
-    """Tell the opening of a file in one mode from others."""
-    return lambda _path, its_mode="r", **_: its_mode == mode
+def opening(place: str | Path) -> Callable[..., bool]:
+    """Tell the opening of a file in one place from others."""
+    return lambda path, *_, **_options: str(path).startswith(str(place))
 
 
 def ours(path: Any, **_: Any) -> bool:
@@ -168,8 +169,9 @@ def ours(path: Any, **_: Any) -> bool:
 def _steps() -> Iterator[tuple[str, Step]]:
     for name, module, function, numbers, only in (
         ("create", io, "FileIO", ("EMFILE", "ENFILE", "ENOSPC", "EACCES", "ENOENT", "ENOMEM"),
-         opening("x+")),
-        ("open for the lock", io, "FileIO", ("EMFILE", "ENOENT"), opening("r+")),
+         opening(SHM_DIR)),
+        ("open for the lock", io, "FileIO", ("EMFILE", "ENOENT"), opening("/proc/self/fd")),
+        ("name", os, "link", ("EEXIST", "ENOSPC", "ENOENT"), None),
         ("lock", fcntl, "flock", ("ENOLCK", "EAGAIN"), None),
         ("permit", os, "fchmod", ("EPERM",), None),
         ("reserve", os, "posix_fallocate", ("ENOSPC", "ENOMEM", "EINTR", "EFBIG"), None),

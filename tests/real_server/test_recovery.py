@@ -18,9 +18,11 @@ from tests.test_cli import free_port
 from tritonic_nb.errors import (
     ArgumentError,
     ModelNotReadyError,
+    NoSpaceError,
     ServerTimeoutError,
     ServerUnreachableError,
 )
+from tritonic_nb.memory import Space
 from tritonic_nb.memory.system import SHM_DIR
 
 Open = Callable[..., tritonic_nb.Session]
@@ -163,3 +165,95 @@ def test_a_mode_that_is_none_for_a_region_is_refused(open_session: Open, mode: A
     """Regions are read and written by their owner, and nobody runs them."""
     with pytest.raises(ArgumentError, match="mode"):
         open_session("simple", mode=mode)
+
+
+@own_server
+def test_auto_goes_over_the_wire_when_a_new_server_refuses_regions() -> None:
+    """A server that comes back without shared memory for us is no end: tensors go by wire."""
+    port = free_port()
+    with tritonic_nb.serve(["simple"], http_port=port, protected=False):
+        session = tritonic_nb.Session(f"127.0.0.1:{port}", "simple", shared_memory="auto")
+        assert session.infer(INPUT0=ONES, INPUT1=ONES).shared_nbytes == 256
+    with tritonic_nb.serve(["simple"], http_port=port), session:
+        result = session.infer(INPUT0=ONES, INPUT1=ONES)
+        assert result["OUTPUT0"][0, 0] == 2
+        assert result.shared_nbytes == 0
+        assert "restricted" in repr(session)
+
+
+def test_a_live_session_whose_files_vanished_is_left_alone(
+    open_session: Open, transport: Any
+) -> None:
+    """Another session does not take it for a dead one: its registrations stay."""
+    session = open_session("simple")
+    session.infer(INPUT0=ONES, INPUT1=ONES)
+    names = {region.name for region in session.regions}
+    for name in names:
+        (SHM_DIR / name).unlink()
+    open_session("identity_fp32").infer(np.ones((2, 2), np.float32))
+    assert names <= {region["name"] for region in transport.system_regions()}
+    assert session.infer(INPUT0=ONES, INPUT1=ONES)["OUTPUT0"][0, 0] == 2
+
+
+def limited_to(nbytes: int) -> Callable[[], Space]:
+    """Return what tells of a /dev/shm that has room for so many bytes of our regions."""
+
+    def told() -> Space:
+        mine = SHM_DIR.glob(f"tritonic_nb-{os.getpid()}-*")
+        free = nbytes - sum(path.stat().st_size for path in mine)
+        return Space(max(0, free), nbytes, 10**12, "the machine's memory")
+
+    return told
+
+
+def test_requests_wait_for_one_another_where_there_is_no_room_for_more(
+    open_session: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room for one and a half requests, those of six threads are all answered."""
+    session = open_session("identity_uint8")
+    monkeypatch.setattr("tritonic_nb.memory.system.host_space", limited_to(12_000_000))
+    failed: list[BaseException] = []
+
+    def ask(number: int) -> None:
+        try:
+            for _ in range(5):
+                array = np.full((1000, 4000), number, np.uint8)
+                assert np.array_equal(session.infer(array)["OUTPUT0"], array)
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+
+
+@own_server
+def test_waiting_for_room_keeps_the_time_limit(
+    server: Any, open_session: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two who wait for a slow third give up in their own time, with the figures."""
+    server.add("sleeper", Path(__file__).parents[1] / "models" / "sleeper")
+    session = open_session("sleeper")
+    monkeypatch.setattr("tritonic_nb.memory.system.host_space", limited_to(2 * 4096))
+    slow = threading.Thread(target=session.infer, args=(np.array([2.5], np.float32),))
+    slow.start()
+    time.sleep(0.3)
+    took: list[float] = []
+
+    def wait() -> None:
+        started = time.monotonic()
+        with pytest.raises(NoSpaceError, match="needs"):
+            session.infer(np.array([0], np.float32), timeout=0.4)
+        took.append(time.monotonic() - started)
+
+    waiting = [threading.Thread(target=wait) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    for thread in (*waiting, slow):
+        thread.join()
+    assert len(took) == 2
+    assert max(took) < 1.5  # and not as long as the slow one
+    assert session.infer(np.array([0], np.float32))["SLEPT"].item() == 0

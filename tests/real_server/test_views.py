@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +12,16 @@ import numpy as np
 import pytest
 
 import tritonic_nb
+from tests.conftest import TEST_URL
 from tritonic_nb.errors import (
     BatchSizeError,
+    NoSpaceError,
     TensorDatatypeError,
     TensorNameError,
     TensorShapeError,
 )
+from tritonic_nb.memory import Space
+from tritonic_nb.memory.system import SHM_DIR
 
 Open = Callable[..., tritonic_nb.Session]
 ONES = np.ones((1, 16), np.int32)
@@ -136,3 +143,110 @@ def test_arrays_outlive_their_regions(open_session: Open, change: Callable[[Any]
         other = session.infer(INPUT0=ONES, INPUT1=ONES, copy=False)["OUTPUT0"]
         assert other[0, 0] == 2
         assert result[0, 0] == 7
+
+
+def test_an_array_that_grows_or_fails_to(
+    open_session: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A larger array takes the input's place; where there is no room, the one of before stays."""
+    session = open_session("identity_fp32")
+    session.inputs["INPUT0"] = np.full((4, 4), 3, np.float32)
+    kept = session.inputs["INPUT0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "tritonic_nb.memory.system.host_space", lambda: Space(0, 10**6, 10**9, "the machine")
+        )
+        with pytest.raises(NoSpaceError):
+            session.inputs["INPUT0"] = np.ones((400, 400), np.float32)
+    assert session.inputs["INPUT0"] is kept
+    kept[0, 0] = 5
+    assert session.infer()["OUTPUT0"].sum() == 50
+    session.inputs["INPUT0"] = np.ones((400, 400), np.float32)
+    assert session.infer()["OUTPUT0"].sum() == 160_000
+
+
+def test_auto_fills_what_it_sends(open_session: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An array handed out while there was no room is sent as it is, also when there is again."""
+    session = open_session("identity_fp32", shared_memory="auto")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "tritonic_nb.memory.system.host_space", lambda: Space(0, 10**6, 10**9, "the machine")
+        )
+        session.inputs["INPUT0"] = np.full((4, 4), 3, np.float32)
+    result = session.infer()
+    assert result["OUTPUT0"].sum() == 48
+    assert not result.places["input", "INPUT0"].region
+
+
+def test_an_array_whose_file_vanished_is_still_what_is_sent(
+    open_session: Open, transport: Any
+) -> None:
+    """When file and registration are gone, the array that the user has goes over the wire."""
+    session = open_session("identity_fp32")
+    session.inputs["INPUT0"] = np.full((4, 4), 3, np.float32)
+    array = session.inputs["INPUT0"]
+    session.infer()
+    for region in session.regions:
+        (SHM_DIR / region.name).unlink()
+        transport.unregister_system(region.name)
+    for value in (3, 4):
+        array[:] = value
+        result = session.infer()
+        assert result["OUTPUT0"].sum() == 16 * value
+    assert not result.places["input", "INPUT0"].region
+
+
+def test_arrays_and_changes_from_many_threads(open_session: Open) -> None:
+    """Filling, sending, unregistering and inferring at once: our errors or the right answer."""
+    session = open_session("identity_fp32")
+    stop = time.monotonic() + 2
+    wrong: list[object] = []
+
+    def loop(job: Callable[[], object]) -> None:
+        while time.monotonic() < stop:
+            try:
+                job()
+            except tritonic_nb.TritonicError:
+                pass
+            except BaseException as error:
+                wrong.append(error)
+
+    def fill_and_send() -> None:
+        session.inputs["INPUT0"] = np.full((3, 3), 7, np.float32)
+        if set(session.infer()["OUTPUT0"].flat) != {7}:
+            wrong.append("in place")
+
+    def send() -> None:
+        if set(session.infer(np.full((3, 3), 5, np.float32))["OUTPUT0"].flat) != {5}:
+            wrong.append("array")
+
+    def change() -> None:
+        session.register_inputs({"INPUT0": (3, 3)})
+        session.unregister()
+        time.sleep(0.002)
+
+    jobs = (fill_and_send, send, send, change)
+    threads = [threading.Thread(target=loop, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_forgotten_session_goes_at_once(
+    open_session: Open, server: Any, shm_names: Callable[[], set[str]]
+) -> None:
+    """Without its last name a session is closed, not by a garbage collection at some time."""
+    open_session("simple")
+    url, headers = (server, {}) if TEST_URL else (server.url, server.headers)
+    gc.disable()
+    try:
+        session = tritonic_nb.Session(url, "simple", headers=headers)
+        fill(session, 1, 1)
+        session.infer()
+        with pytest.warns(ResourceWarning, match="never closed"):
+            del session
+        assert not shm_names()
+    finally:
+        gc.enable()

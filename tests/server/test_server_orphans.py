@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from server_helpers import SHM, alive, eventually, lock_files, pools, run_script
 
-from tritonic_nb.server import Server
+from tritonic_nb.server import Server, serve
 from tritonic_nb.server.orphans import Orphan, find_orphans, remove_orphan
 
 SERVE_AND_DIE = """
@@ -157,3 +157,16 @@ def test_another_users_files_are_left_alone(
         assert not remove_orphan(Orphan(lock, "pool", 0, 1))
     finally:
         lock.unlink()
+
+
+def test_a_forked_child_does_not_keep_a_dead_servers_locks() -> None:
+    """A child that outlives its kernel holds neither lock; the log it can read all the same."""
+    with serve(progress=None) as server:
+        child = os.fork()
+        if child == 0:
+            opened = [str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir()
+                      if entry.is_symlink() and entry.exists()]  # fmt: skip
+            held = [name for name in opened if name.endswith(("_lock", "server.log"))]
+            os._exit(len(held) if "Started HTTPService" in server.log else 99)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert server.running

@@ -180,3 +180,15 @@ def test_a_request_that_cannot_be_written_is_told(given: dict[str, Any]) -> None
             transport.infer(replace(INFER, **given), 5)
         assert not requests
         transport.close()
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_gateway_that_answers_for_the_server(status: int) -> None:
+    """Its error is no reply: the server may still be at it, and no memory is used again."""
+    body = b'{"error": "upstream request timeout"}'
+    with serving(lambda _: reply(body, status)) as (url, _):
+        transport = HttpTransport(url)
+        with pytest.raises(ServerUnreachableError, match=f"gateway.*HTTP {status}") as caught:
+            transport.infer(InferRequest("m", "", [], []), 5.0)
+        transport.close()
+    assert caught.value.sent

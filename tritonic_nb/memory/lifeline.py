@@ -167,6 +167,7 @@ class _Janitor:
         read_fd, self._fd = os.pipe()
         try:
             os.set_blocking(self._fd, False)
+            self._pipe = os.fstat(self._fd)
             _enlarge(self._fd)
             self.pid = _spawn(read_fd)
         except BaseException:
@@ -185,6 +186,8 @@ class _Janitor:
     def tell(self, lines: bytes) -> bool:
         """Send lines; return whether all of it went, which is so unless the janitor is useless."""
         try:
+            if not self._has_pipe():
+                return False
             with _no_sigpipe():
                 return os.write(self._fd, lines) == len(lines)
         except OSError:  # it has ended, or does not read what it is told
@@ -199,9 +202,17 @@ class _Janitor:
 
     def close(self) -> None:
         """Close this end of the pipe."""
+        has_pipe = self._has_pipe()
         fd, self._fd = self._fd, -1
-        if fd >= 0:
+        if has_pipe:
             os.close(fd)
+
+    def _has_pipe(self) -> bool:
+        """Whether the descriptor is still the pipe: a program may close what it did not open."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), self._pipe)
+        except OSError:
+            return False
 
 
 def _enlarge(pipe_fd: int) -> None:
@@ -269,6 +280,7 @@ class _State:
         self.janitor: _Janitor | None = None
         self.killed: list[_Janitor] = []  # and perhaps not collected yet
         self.next_start = 0.0
+        self.failure = ""  # to be logged
         self.warned = False
 
 
@@ -279,11 +291,18 @@ def _tell(verb: str, name: str, **more: object) -> None:
     """Note an event and tell the janitor. Raises nothing but what comes from outside."""
     if sys.platform != "linux":
         return
+    state = _state
     try:
         line = json.dumps({verb: name, **more}, default=str).encode() + b"\n"
-        _post(_state, _Event(verb, name, line))
+        _post(state, _Event(verb, name, line))
     except Exception:
         _log.debug("the janitor was not told that %s was %s", name, verb, exc_info=True)
+    # Not under the lock: a log has locks of its own.
+    failure, state.failure = state.failure, ""
+    if failure:
+        level = logging.DEBUG if state.warned else logging.WARNING
+        state.warned = True
+        _log.log(level, "no janitor, so that what is left by a kill stays: %s", failure)
 
 
 def _post(state: _State, event: _Event) -> None:
@@ -334,15 +353,8 @@ def _replace(state: _State) -> None:
     try:
         state.janitor = _Janitor()
     except OSError as error:
-        level = logging.DEBUG if state.warned else logging.WARNING
-        state.warned = True
-        _log.log(
-            level,
-            "no janitor can be started: if this process is killed, its regions stay: %s",
-            error,
-        )
+        state.failure = str(error)
         return
-    _log.debug("janitor %d started", state.janitor.pid)
     if not state.janitor.tell(b'{"parent": %d}\n' % os.getpid() + lines):
         _drop(state)
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from tritonic_nb.memory.system import KEY_PREFIX, SHM_DIR
 
-__all__ = ["Orphan", "find_orphans", "is_orphan", "remove_orphan"]
+__all__ = ["Orphan", "find_orphans", "is_orphan", "owner_pid", "remove_orphan"]
 
 _NAME = re.compile(rf"{re.escape(KEY_PREFIX)}(\d+)-[0-9a-f]{{16}}-[A-Za-z0-9_.]*")
 # Its owner creates a file, then locks it, then reserves its memory.
@@ -53,6 +53,18 @@ def find_orphans() -> tuple[Orphan, ...]:
     except OSError:
         return ()
     return tuple(orphan for name in names if (orphan := _look(name)) is not None)
+
+
+def owner_pid(name: str) -> int | None:
+    """Return the process id that a region's name tells; None for other names.
+
+    Parameters
+    ----------
+    name
+        The region's name, which is that of its file.
+    """
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def is_orphan(name: str) -> bool | None:

@@ -177,10 +177,6 @@ class Region(ABC):
         """Whether the server could open the region now, as far as this process can tell."""
 
     @abstractmethod
-    def twin(self) -> Region:
-        """Return a new region of the same size and content."""
-
-    @abstractmethod
     def describe(self) -> RegionDescriptor:
         """Return the region as it is now."""
 

@@ -195,16 +195,6 @@ class SystemRegion(Region):
         """Whether the file is still there under its name."""
         return self._file.exists()
 
-    def twin(self) -> SystemRegion:
-        """Return a new region of the same size and content."""
-        made = SystemRegion(
-            self.tensor, self.direction, self.slot_nbytes, self.slots,
-            mode=self._file.mode, holders=self._file.holders,
-        )  # fmt: skip
-        with memoryview(made._map) as target, memoryview(self._map) as source:
-            target[:] = source
-        return made
-
     def close(self) -> None:
         """Unlink and unmap the region; a view that is still in use keeps its memory.
 

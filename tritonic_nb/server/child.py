@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -100,6 +101,7 @@ class ServerProcess:
             )
             self._start()
             made.pop_all()
+        _processes.add(self)
 
     def _start(self) -> None:
         """Start a supervisor, which starts the server.
@@ -193,6 +195,9 @@ class ServerProcess:
         since_start
             Leave out what was written before the last restart.
         """
+        if not self.owned:
+            log = self.folder / LOG
+            return log.read_text("utf-8", "replace") if log.exists() else ""
         with self._lock:
             if self._kept_log is not None:
                 return self._kept_log
@@ -217,6 +222,13 @@ class ServerProcess:
             remove_pools(self.pool_prefix)
             self._start()
             return True
+
+    def let_go(self) -> None:
+        """Close the locks in a forked child: it is not to keep a dead server's alive."""
+        if self._kept_log is None:
+            os.close(self._log_fd)
+            os.close(self._pool_lock_fd)
+            self._kept_log = ""
 
     def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """End the server and its supervisor, and leave nothing behind.
@@ -277,6 +289,18 @@ class ServerProcess:
         shutil.rmtree(self.folder, ignore_errors=True)
         # Last, because it is the proof for the others.
         lock_file(self.pool_prefix).unlink(missing_ok=True)
+
+
+_processes: weakref.WeakSet[ServerProcess] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for process in list(_processes):
+        process.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def locked_file(path: Path, flags: int) -> int:

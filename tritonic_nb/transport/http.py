@@ -256,6 +256,12 @@ class HttpTransport:
     def _check(self, reply: Reply, doing: str) -> None:
         if reply.status == 200:
             return
+        if reply.status in (502, 504):  # Triton has no such replies
+            raise ServerUnreachableError(
+                f"{doing}: a gateway before the server answered in its place: HTTP {reply.status}, "
+                f"{reply.body[:120].decode('utf-8', 'replace')!r}",
+                "the server may or may not have done it: give the gateway more time, or go past it",
+            )
         try:
             message = str(json.loads(reply.body)["error"])
         except (ValueError, KeyError, TypeError, RecursionError):
