@@ -33,6 +33,7 @@ ALLOWED = {
         "call", "errors", "images", "inputs", "leftovers", "memory", "monitoring",
         "preflight", "regions", "render", "result", "sizes", "tensors", "transport", "views",
     },
+    "__main__": {"cli"},
     "cli": {
         "__version__", "errors", "images", "leftovers", "memory", "monitoring", "render", "result",
         "samples", "server", "session", "transport",

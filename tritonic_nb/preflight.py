@@ -197,14 +197,12 @@ def preflight(
     growth = _pool_growth(model, required, in_flight, pools)
     host = host_space() if SharedMemoryType.SYSTEM in kinds.values() or growth else None
     problems = _host_problems(host, by_kind[SharedMemoryType.SYSTEM], growth or 0)
-    remedies = ["send smaller batches or fewer at a time"]
-    if host is not None and problems:
-        remedies.append(host.remedy)
+    remedies = [host.remedy] if host is not None and problems else []
     free = total = None
     if SharedMemoryType.CUDA in kinds.values():
         free, total, more = _device_problems(device, by_kind[SharedMemoryType.CUDA])
         problems += more
-        remedies.append("use shared_memory='system'")
+        remedies += ["use shared_memory='system'"] if more else []
     return Preflight(
         model=model.name,
         requirements=required,
@@ -216,7 +214,7 @@ def preflight(
         device_free_nbytes=free,
         device_total_nbytes=total,
         problems=tuple(problems),
-        remedy=", or ".join(remedies),
+        remedy=", or ".join(["send smaller batches or fewer at a time", *remedies]),
     )
 
 

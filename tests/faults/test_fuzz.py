@@ -234,6 +234,8 @@ def leaves(value: Any) -> list[Any]:
     """Return the single values in what was given, in order."""
     if isinstance(value, (list, tuple)):
         return [leaf for each in value for leaf in leaves(each)]
+    if isinstance(value, (str, bytes)):  # of which NumPy would drop zeros at the end
+        return [value]
     found: list[Any] = np.asarray(value).ravel().tolist()
     return found
 

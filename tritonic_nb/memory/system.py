@@ -326,13 +326,15 @@ class _File:
         """
         if os.getpid() != self._owner:
             return
-        self.let_go()
-        if self._file is not None:
-            self._file.close()
-        if self._made:
-            with contextlib.suppress(FileNotFoundError):
-                self.path.unlink()
-            self._made = False
+        try:
+            if self._made:
+                with contextlib.suppress(FileNotFoundError):
+                    self.path.unlink()
+                self._made = False
+        finally:
+            self.let_go()
+            if self._file is not None:
+                self._file.close()
         lifeline.removed(self.path.name)
         _log.debug("removed %s", self.path)
 
