@@ -107,7 +107,7 @@ def _open_regions() -> Iterator[str]:
     for entry in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
             target = str(entry.readlink())
-            if target.startswith(f"{SHM_DIR}/{KEY_PREFIX}"):
+            if target.startswith((f"{SHM_DIR}/{KEY_PREFIX}", f"{SHM_DIR}/#")):  # "#": no name yet
                 yield f"{entry.name}: {target}"
 
 

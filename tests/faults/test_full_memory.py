@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from collections import Counter
 from typing import Any
 
@@ -12,25 +10,14 @@ import pytest
 from fault_processes import Process
 from fault_table import Record, times
 
+from tests.own_shm import WHY_NOT, own_dev_shm
+
 SIZE = "64m"  # as in a container that nobody gave more
 # Figures, so that one knows what to do: a region's and the memory's, or the server's own words.
 CLEAR = re.compile(r"needs \d+ bytes .* which has \d+ free|pool size for key .* to \d+ bytes")
 
 
-def own_dev_shm(size: str) -> list[str]:
-    """Give the start of a command that runs the rest of it with a /dev/shm of its own."""
-    mount = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh"]
-
-
-def _why_not() -> str:
-    if not shutil.which("unshare"):
-        return "there is no unshare command"
-    tried = subprocess.run([*own_dev_shm("1m"), "true"], capture_output=True, check=False)
-    return "" if tried.returncode == 0 else "mounting a /dev/shm of one's own needs root"
-
-
-pytestmark = pytest.mark.skipif(bool(_why_not()), reason=_why_not() or "never")
+pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "never")
 
 
 def problem_of(message: dict[str, Any], fatal: set[int]) -> str:

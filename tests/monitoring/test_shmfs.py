@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import TEST_URL
-from tests.real_server.test_containers import own_dev_shm
+from tests.own_shm import WHY_NOT, own_dev_shm
 from tritonic_nb.memory import SharedMemoryType, create_region
 from tritonic_nb.memory.system import KEY_PREFIX
 from tritonic_nb.monitoring import ShmFile, holders_text, shm_files, shmfs
@@ -184,15 +184,7 @@ def test_the_largest_comes_first(make: Callable[..., Path]) -> None:
     assert found == [names[1], names[2], names[0]]
 
 
-def _why_no_mounts() -> str:
-    try:
-        tried = subprocess.run([*own_dev_shm("1m"), "true"], capture_output=True, check=False)
-    except FileNotFoundError:
-        return "there is no unshare command"
-    return "" if tried.returncode == 0 else "mounting a /dev/shm of one's own needs root"
-
-
-@pytest.mark.skipif(bool(_why_no_mounts()), reason=_why_no_mounts() or "never")
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "never")
 @pytest.mark.parametrize("removed", [False, True])
 def test_another_dev_shm_is_not_mixed_in(removed: bool) -> None:
     """A process with a /dev/shm of its own, as in a container, holds nothing of ours."""

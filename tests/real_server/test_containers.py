@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 import tritonic_nb
+from tests.own_shm import WHY_NOT, own_dev_shm
 from tests.test_cli import free_port
 from tritonic_nb import SharedMemoryType
 from tritonic_nb.errors import NoSpaceError, RegionNotVisibleError
@@ -21,20 +21,7 @@ from tritonic_nb.errors import NoSpaceError, RegionNotVisibleError
 ONES = np.ones((1, 16), np.int32)
 
 
-def own_dev_shm(size: str) -> list[str]:
-    """Give the start of a command that runs the rest of it with a /dev/shm of its own."""
-    mount = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh"]
-
-
-def why_no_own_dev_shm() -> str:
-    if not shutil.which("unshare"):
-        return "there is no unshare command"
-    tried = subprocess.run([*own_dev_shm("1m"), "true"], capture_output=True, check=False)
-    return "" if tried.returncode == 0 else "mounting a /dev/shm of one's own needs root"
-
-
-pytestmark = pytest.mark.skipif(bool(why_no_own_dev_shm()), reason=why_no_own_dev_shm() or "never")
+pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "never")
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tritonic_nb
-from tests.real_server.test_containers import own_dev_shm, why_no_own_dev_shm
+from tests.own_shm import WHY_NOT, own_dev_shm
 from tritonic_nb.errors import ArgumentError, BatchSizeError, TensorNameError, TensorShapeError
 from tritonic_nb.memory.system import SHM_DIR
 
@@ -104,7 +104,7 @@ def test_over_the_wire_nothing_is_needed(open_session: Open) -> None:
     assert told.region_nbytes == 0
 
 
-@pytest.mark.skipif(bool(why_no_own_dev_shm()), reason=why_no_own_dev_shm() or "never")
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "never")
 def test_it_is_right_about_a_small_dev_shm() -> None:
     """In 64 MB it says beforehand which sizes will work, the Python backend's pools included."""
     script = """

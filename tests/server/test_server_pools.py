@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import numpy.typing as npt
 import pytest
 import tritonclient.http as triton
 
+from tests.own_shm import WHY_NOT, own_dev_shm
 from tritonic_nb.server import Server
 from tritonic_nb.server.pools import POOL_STEP_NBYTES, SHM, pool_nbytes
 
@@ -90,22 +90,14 @@ with serve(["identity_uint8"]) as server:
 """
 
 
-def own_dev_shm() -> list[str]:
-    """Give the start of a command that runs the rest with 32 MB of /dev/shm, where that may be."""
-    mount = 'mount -t tmpfs -o size=32m tmpfs /dev/shm && exec "$@"'
-    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh"]
-    if not shutil.which("unshare"):
-        return []
-    tried = subprocess.run([*command, "true"], capture_output=True, check=False)
-    return command if tried.returncode == 0 else []
-
-
+@pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "never")
 def test_a_full_dev_shm_is_an_error_of_one_request() -> None:
     """A pool that cannot grow, for an input or an output, fails that request and no other."""
-    own = own_dev_shm()
-    if not own:
-        pytest.skip("mounting a /dev/shm of one's own needs root")
     done = subprocess.run(
-        [*own, sys.executable, "-c", FULL], capture_output=True, text=True, timeout=60, check=False
+        [*own_dev_shm("32m"), sys.executable, "-c", FULL],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.stdout.splitlines() == ["500 True", "500 True", "True"], done.stderr

@@ -268,10 +268,9 @@ class _File:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.fchmod(self.fd, self.mode)  # whatever the umask says
             os.posix_fallocate(self.fd, 0, nbytes)
-            mapped = mmap.mmap(self.fd, nbytes)
             if not named:
                 self._name()
-            return mapped
+            return mmap.mmap(self.fd, nbytes)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EFBIG):
                 raise self._no_space(nbytes, what) from error
@@ -315,6 +314,10 @@ class _File:
         except FileExistsError:
             self._made = False
             raise
+        # Opened anew, so that whoever looks at this process's mappings reads the name.
+        unnamed, self._file = self._file, io.FileIO(self.path, "r+")
+        if unnamed is not None:
+            unnamed.close()
 
     def remove(self) -> None:
         """Unlink the file and close its descriptors; a forked child leaves it to its parent.

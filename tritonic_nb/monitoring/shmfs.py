@@ -209,7 +209,11 @@ class _Scan:
         if inode not in self._found and path.startswith(_INSIDE):
             name = path.removeprefix(_INSIDE)
             self._found[inode] = _Found(name.removesuffix(_DELETED), name.endswith(_DELETED))
-        return self._found.get(inode)
+        found = self._found.get(inode)
+        # One that was opened before it had a name is known by a number there.
+        if found is not None and found.name.startswith("#") and path.startswith(_INSIDE):
+            found.name = path.removeprefix(_INSIDE).removesuffix(_DELETED)
+        return found
 
 
 def _holder(file: ShmFile) -> int | None:
