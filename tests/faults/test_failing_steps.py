@@ -176,12 +176,12 @@ def _steps() -> Iterator[tuple[str, Step]]:
         ("permit", os, "fchmod", ("EPERM",), None),
         ("reserve", os, "posix_fallocate", ("ENOSPC", "ENOMEM", "EINTR", "EFBIG"), None),
         ("map", mmap, "mmap", ("ENOMEM", "EAGAIN"), None),
-        ("unlink", os, "unlink", ("EACCES", "EIO"), ours),
+        ("unlink", Path, "unlink", ("EACCES", "EIO"), ours),
     ):  # fmt: skip
         for number in numbers:
             yield f"{name}: {number}", of_the_system(module, function, getattr(errno, number), only)
     # Somebody else was quicker.
-    yield "unlink: ENOENT", of_the_system(os, "unlink", errno.ENOENT, ours, after=True)
+    yield "unlink: ENOENT", of_the_system(Path, "unlink", errno.ENOENT, ours, after=True)
     yield "unmap: in use", unmapping_fails
     for name in ("register", "unregister", "infer"):
         path = f"/{name}"
