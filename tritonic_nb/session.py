@@ -47,6 +47,7 @@ from tritonic_nb.transport import (
     HttpTransport,
     InferReply,
     InferRequest,
+    PreparedRequest,
     SSLOptions,
     Transport,
 )
@@ -823,9 +824,9 @@ class Session:
         mended: set[str] = set()
         turns = 0
         while True:  # each turn mends something, or raises
-            request = call.request(slot)
+            request = self._transport.prepare(call.request(slot))
             try:
-                return request, self._send(slot, request, watch.left_s())
+                return request.request, self._send(slot, request, watch.left_s())
             except RegionLostError as error:
                 if "regions" in mended:
                     raise
@@ -853,7 +854,7 @@ class Session:
             _log.warning("from now on tensors go over the wire: %s", error.message)
             slot.discard_all_but()
 
-    def _send(self, slot: Slot, request: InferRequest, timeout_s: float) -> InferReply:
+    def _send(self, slot: Slot, request: PreparedRequest, timeout_s: float) -> InferReply:
         slot.sent = True
         try:
             reply = self._transport.infer(request, timeout_s)

@@ -114,7 +114,7 @@ def test_a_reply_that_breaks_the_protocol_is_our_error(said: bytes) -> None:
     with serving(lambda _: said) as (url, _):
         transport = HttpTransport(url)
         with pytest.raises(ServerRefusedError, match="cannot be read"):
-            transport.infer(INFER, 5)
+            transport.infer(transport.prepare(INFER), 5)
         transport.close()
 
 
@@ -147,7 +147,7 @@ def test_a_redirect_is_not_followed() -> None:
     with serving(lambda _: said) as (url, requests):
         transport = HttpTransport(url)
         with pytest.raises(ServerUnreachableError, match="is not Triton: HTTP 302"):
-            transport.infer(INFER, 5)
+            transport.infer(transport.prepare(INFER), 5)
         assert len(requests) == 1
         transport.close()
 
@@ -177,7 +177,7 @@ def test_a_request_that_cannot_be_written_is_told(given: dict[str, Any]) -> None
     with serving(lambda _: reply(b"{}")) as (url, requests):
         transport = HttpTransport(url)
         with pytest.raises(ArgumentError, match="cannot be written"):
-            transport.infer(replace(INFER, **given), 5)
+            transport.infer(transport.prepare(replace(INFER, **given)), 5)
         assert not requests
         transport.close()
 
@@ -189,6 +189,6 @@ def test_a_gateway_that_answers_for_the_server(status: int) -> None:
     with serving(lambda _: reply(body, status)) as (url, _):
         transport = HttpTransport(url)
         with pytest.raises(ServerUnreachableError, match=f"gateway.*HTTP {status}") as caught:
-            transport.infer(InferRequest("m", "", [], []), 5.0)
+            transport.infer(transport.prepare(InferRequest("m", "", [], [])), 5.0)
         transport.close()
     assert caught.value.sent

@@ -19,6 +19,7 @@ __all__ = [
     "InferRequest",
     "InputTensor",
     "OutputTensor",
+    "PreparedRequest",
     "RegionSlice",
     "Reply",
     "Request",
@@ -149,6 +150,25 @@ class InferRequest:
 
 
 @dataclass(frozen=True)
+class PreparedRequest:
+    """An inference as it goes over the wire: made once, sent any number of times.
+
+    Attributes
+    ----------
+    request
+        What it was made of.
+    message
+        What the transport sends; nobody else knows its form.
+    nbytes
+        The bytes of the message's body.
+    """
+
+    request: InferRequest
+    message: Any
+    nbytes: int
+
+
+@dataclass(frozen=True)
 class InferReply:
     """What came back.
 
@@ -218,7 +238,10 @@ class Transport(Protocol):
         It is as :meth:`Engine.address` has it, and holds secrets.
         """
 
-    def infer(self, request: InferRequest, timeout_s: float) -> InferReply:
+    def prepare(self, request: InferRequest) -> PreparedRequest:
+        """Write a request. Where its inputs lie in regions, it can be sent again and again."""
+
+    def infer(self, prepared: PreparedRequest, timeout_s: float) -> InferReply:
         """Run one inference."""
 
     def close(self) -> None:

@@ -46,6 +46,7 @@ from tritonic_nb.transport.base import (
     InferRequest,
     InputTensor,
     OutputTensor,
+    PreparedRequest,
     Reply,
     Request,
     RequestedOutput,
@@ -177,24 +178,34 @@ class HttpTransport:
         """Return what :meth:`unregister_system` sends, for another process to send."""
         return self._engine.address(_unregister_path(name))
 
-    def infer(self, request: InferRequest, timeout_s: float) -> InferReply:
-        """``POST v2/models/M/infer``, with binary tensors.
+    def prepare(self, request: InferRequest) -> PreparedRequest:
+        """Write ``POST v2/models/M/infer``, with binary tensors.
+
+        Raises
+        ------
+        ArgumentError
+            If the request's id, sequence, priority or parameters cannot be written.
+        """
+        body, header_length = _request_body(request, _doing(request))
+        headers = {"Content-Type": "application/octet-stream"}
+        if header_length is not None:
+            headers[_HEADER_LENGTH] = str(header_length)
+        path = f"{_model_path(request.model, request.version)}/infer"
+        return PreparedRequest(request, Request("POST", path, headers, body), len(body))
+
+    def infer(self, prepared: PreparedRequest, timeout_s: float) -> InferReply:
+        """Send an inference and read its reply.
 
         Raises
         ------
         TritonicError
             As the engine and :func:`~tritonic_nb.transport.faults.error_from_server` tell.
         """
-        doing = f"inference with model {request.model!r}"
-        body, header_length = _request_body(request, doing)
-        headers = {"Content-Type": "application/octet-stream"}
-        if header_length is not None:
-            headers[_HEADER_LENGTH] = str(header_length)
-        path = f"{_model_path(request.model, request.version)}/infer"
-        reply = self._send(Request("POST", path, headers, body), timeout_s)
+        reply = self._send(prepared.message, timeout_s)
+        doing = _doing(prepared.request)
         self._check(reply, doing)
         try:
-            return _infer_reply(reply, len(body))
+            return _infer_reply(reply, prepared.nbytes)
         except _UNREADABLE as error:
             raise ServerRefusedError(
                 f"{doing}: the server's reply cannot be read: {brief(error)}",
@@ -295,6 +306,10 @@ def _checked(headers: Mapping[str, str] | None) -> dict[str, str]:
                 "leave it out: every request has its own",
             )
     return dict(headers or {})
+
+
+def _doing(request: InferRequest) -> str:
+    return f"inference with model {request.model!r}"
 
 
 def _model_path(model: str, version: str) -> str:
