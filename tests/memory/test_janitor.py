@@ -994,7 +994,8 @@ def test_a_real_server_forgets_a_region_when_its_request_has_ended(
         place = base.RegionSlice(region.name, 0, 4)
         given = base.InputTensor("SECONDS", "FP32", (1,), region=place)
         wanted = base.RequestedOutput("SLEPT", base.RegionSlice(slept.name, 0, 4))
-        transport.infer(transport.prepare(base.InferRequest("sleeper", "", [given], [wanted])), 30.0)
+        request = base.InferRequest("sleeper", "", [given], [wanted])
+        transport.infer(transport.prepare(request), 30.0)
         say("too late")
         """),
         env=address(server),
