@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tritonic_nb.transport.address import SSLOptions
 from tritonic_nb.transport.base import (
     InferReply,
     InferRequest,
@@ -12,7 +13,6 @@ from tritonic_nb.transport.base import (
     RequestedOutput,
     Transport,
 )
-from tritonic_nb.transport.engine import SSLOptions
 from tritonic_nb.transport.http import HttpTransport
 
 __all__ = [
