@@ -27,11 +27,13 @@ ALLOWED = {
     "views": {"errors", "inputs", "memory", "regions", "tensors"},
     "sizes": {"errors", "inputs", "tensors"},
     "preflight": {"errors", "memory", "render", "sizes", "tensors"},
-    "call": {"errors", "memory", "regions", "result", "tensors", "transport"},
+    "routine": {"memory", "regions", "tensors", "transport"},
+    "call": {"errors", "memory", "regions", "result", "routine", "tensors", "transport"},
     "result": {"errors", "images", "render"},
     "session": {
         "call", "errors", "images", "inputs", "leftovers", "memory", "monitoring",
-        "preflight", "regions", "render", "result", "sizes", "tensors", "transport", "views",
+        "preflight", "regions", "render", "result", "routine", "sizes", "tensors", "transport",
+        "views",
     },
     "__main__": {"cli"},
     "cli": {
@@ -45,6 +47,7 @@ LAZY = {("server", "session")}
 DOORS = {
     "tritonclient": {"transport"},
     "pycurl": {"transport"},
+    "httptools": {"transport"},
     "cuda": {"memory"},
     "matplotlib": {"render"},
     "IPython": {"render"},

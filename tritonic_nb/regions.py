@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -160,6 +160,18 @@ class RegionSet:
             region = make()
         self.retire(spare)  # they are too small, or lie elsewhere
         return region
+
+    def retake(self, slot: Slot, regions: Mapping[tuple[str, str], Region]) -> bool:
+        """Give a slot the very regions that another one had; see :meth:`Slot.retake`."""
+        with self._lock:
+            for region in regions.values():
+                if region.name in self._taken or region.state != "registered" or region.pinned():
+                    return False
+            if not slot.begun:
+                self._begin(slot)
+            for region in regions.values():
+                self._give(region, slot)
+        return True
 
     def _spare(self, direction: str, tensor: str) -> list[Region]:
         """Return the regions of a tensor that no request and no view uses."""
@@ -548,6 +560,16 @@ class Slot:
         if had is not None:
             self._set.discard(had)
         return region
+
+    def retake(self, regions: Mapping[tuple[str, str], Region]) -> bool:
+        """Take the very regions that a request had before, all of them or none.
+
+        Returns
+        -------
+        bool
+            False where one is another's now, or gone.
+        """
+        return self._set.retake(self, regions)
 
     def slice(self, direction: str, tensor: str, nbytes: int) -> RegionSlice | None:
         """Return the part of a tensor's region to name in a request; None for the wire."""

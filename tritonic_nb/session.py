@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from tritonic_nb import render
-from tritonic_nb.call import Call, Setup, Stopwatch, checked_timeout, places_of
+from tritonic_nb.call import Call, Options, Setup, Stopwatch, checked_timeout, places_of
 from tritonic_nb.errors import (
     ArgumentError,
     ModelLoadError,
@@ -34,13 +34,14 @@ from tritonic_nb.errors import (
     brief,
 )
 from tritonic_nb.images import ImageTransform
-from tritonic_nb.inputs import prepare, transform_of
+from tritonic_nb.inputs import Prepared, prepare, transform_of
 from tritonic_nb.leftovers import Leftovers, find_leftovers
 from tritonic_nb.memory import Region, RegionDescriptor, SharedMemoryType, require_supported
 from tritonic_nb.monitoring import holders_text
 from tritonic_nb.preflight import PoolOwner, Preflight, preflight
 from tritonic_nb.regions import Need, RegionSet, Slot, answered
 from tritonic_nb.result import InferenceResult
+from tritonic_nb.routine import ReadyRequest, Routine, pattern_of, plain_arrays
 from tritonic_nb.sizes import TensorSize, sizes_of
 from tritonic_nb.tensors import ModelSpec, TensorSpec, codec
 from tritonic_nb.transport import (
@@ -725,53 +726,79 @@ class Session:
         """
         setup = self._usable()
         watch = Stopwatch(self._timeout_s if timeout is None else checked_timeout(timeout))
-        model = setup.chosen
         filled, lent = ({}, {}) if inputs is not None or named else self._views.given()
-        prepared = prepare(model, filled or inputs, named, transform)
-        call = Call(
-            setup=setup,
-            tensors=prepared.tensors,
-            outputs=_wanted(model, outputs),
-            batch=prepared.batch,
-            in_place=bool(filled),
-            lent=lent,
-            options={
-                "request_id": request_id,
-                "sequence_id": sequence_id,
-                "sequence_start": sequence_start,
-                "sequence_end": sequence_end,
-                "priority": priority,
-                "parameters": {} if parameters is None else parameters,
-            },
+        in_place = bool(filled)
+        routine, prepared = self._understood(
+            setup, filled or inputs, named, outputs, transform, in_place=in_place
         )
-        watch.lap("prepare")
+        given = {} if parameters is None else {"parameters": parameters}
+        options = Options(request_id, sequence_id, sequence_start, sequence_end, priority, **given)
+        call = Call(setup, setup.chosen, prepared.tensors, routine, lent, in_place, options)
+        watch.lap()
         with self._regions.slot() as slot:
-            self._fill(slot, call, watch)
-            watch.lap("copy_in")
-            request, reply = self._exchange(slot, call, watch)
-            watch.lap("request")
-            arrays = self._collect(slot, call, request, reply, copy=copy)
-            watch.lap("copy_out")
+            ready = self._fill(slot, call, watch)
+            watch.lap()
+            sent, reply = self._exchange(slot, call, watch, ready)
+            watch.lap()
+            arrays = self._collect(slot, call, sent.request, reply, copy=copy)
+            watch.lap()
+            if ready is None or sent is not ready.prepared:
+                ready = call.ready(slot, sent)
+        routine.keep(ready)
         self._regions.settle()  # the server answers: a good time for what it is owed
         return InferenceResult(
-            model=reply.model or request.model,
+            model=reply.model or call.model.name,
             version=reply.version,
             request_id=reply.request_id,
             outputs=arrays,
             timings=watch.timings(),
-            places=places_of(request, prepared.tensors, arrays),
+            places=places_of(sent.request, prepared.tensors, arrays),
             wire_nbytes=reply.sent_nbytes + reply.received_nbytes,
             images=prepared.images,
             transform=prepared.transform,
-            labels=model.labels,
+            labels=call.model.labels,
         )
 
-    def _fill(self, slot: Slot, call: Call, watch: Stopwatch) -> None:
+    def _understood(
+        self,
+        setup: Setup,
+        inputs: Any,
+        named: Mapping[str, Any],
+        outputs: Sequence[str] | None,
+        transform: ImageTransform | str | None,
+        *,
+        in_place: bool,
+    ) -> tuple[Routine, Prepared]:
+        """Return what was given as tensors, checked; no check is made twice."""
+        model = setup.chosen
+        arrays = plain_arrays(model, inputs, named) if transform is None else None
+        pattern = None if arrays is None else pattern_of(arrays, outputs, in_place=in_place)
+        known = setup.routines.get(pattern)
+        if arrays is not None and known is not None:
+            return known, Prepared(arrays, known.batch)
+        prepared = prepare(model, inputs, named, transform)
+        routine = Routine.of(_wanted(model, outputs), prepared.batch)
+        if pattern is not None and not prepared.images:
+            setup.routines.add(pattern, routine)
+        return routine, prepared
+
+    def _fill(self, slot: Slot, call: Call, watch: Stopwatch) -> ReadyRequest | None:
         """Give the request its regions, and write the inputs to them.
 
         Where there is no memory for one more request at the same time, it waits
         until another one has ended.
+
+        Returns
+        -------
+        ReadyRequest or None
+            The request itself, where such a one was sent before.
         """
+        ready = call.resume(slot)
+        if ready is not None:
+            if not call.in_place:
+                for name, array in call.tensors.items():
+                    ready.regions["input", name].write(array)
+            return ready
         while True:
             ends = self._regions.ends
             try:
@@ -785,7 +812,7 @@ class Session:
                     raise
             else:
                 self._regions.leave_crowd(slot)
-                return
+                return None
 
     def _fill_once(self, slot: Slot, call: Call, watch: Stopwatch) -> None:
         for name, array in call.tensors.items():
@@ -796,21 +823,20 @@ class Session:
             region = self._place(slot, call.setup, ("input", name), nbytes, watch.left_s())
             if region is not None:
                 region.write(array)
-        for spec in call.outputs:
-            known = call.known_nbytes(spec)
-            nbytes = self._guessed_nbytes(call, spec.name) if known is None else known
-            tensor = ("output", spec.name)
+        for output, known in call.routine.known_nbytes.items():
+            nbytes = self._guessed_nbytes(call, output) if known is None else known
+            tensor = ("output", output)
             try:
                 region = self._place(slot, call.setup, tensor, nbytes, watch.left_s())
             except NoSpaceError as error:
                 if known is not None:
                     raise
                 # It may be smaller this time: by wire, as an output of unknown size comes at first.
-                call.setup.learned.pop(spec.name, None)
-                _log.info("output %r goes over the wire: %s", spec.name, error.message)
+                call.setup.learned.pop(output, None)
+                _log.info("output %r goes over the wire: %s", output, error.message)
                 continue
             if region is not None:
-                call.room[spec.name] = region.slot_nbytes if known is None else known
+                call.room[output] = region.slot_nbytes if known is None else known
 
     def _guessed_nbytes(self, call: Call, output: str) -> int:
         """Return the room for an output whose size the model does not tell; 0 for the wire."""
@@ -818,15 +844,17 @@ class Session:
         return max(learned, self._regions.spare_nbytes("output", output))
 
     def _exchange(
-        self, slot: Slot, call: Call, watch: Stopwatch
-    ) -> tuple[InferRequest, InferReply]:
+        self, slot: Slot, call: Call, watch: Stopwatch, ready: ReadyRequest | None
+    ) -> tuple[PreparedRequest, InferReply]:
         """Send a request, again where something had to be mended first."""
         mended: set[str] = set()
         turns = 0
+        prepared = None if ready is None else ready.prepared
         while True:  # each turn mends something, or raises
-            request = self._transport.prepare(call.request(slot))
+            request = prepared or self._transport.prepare(call.request(slot))
+            prepared = None
             try:
-                return request.request, self._send(slot, request, watch.left_s())
+                return request, self._send(slot, request, watch.left_s())
             except RegionLostError as error:
                 if "regions" in mended:
                     raise
@@ -839,7 +867,7 @@ class Session:
                 mended.add("model")
             except RegionTooSmallError as error:
                 turns += 1
-                if call.model.stateful or turns > _MOST_GROWTHS * len(call.outputs):
+                if call.model.stateful or turns > _MOST_GROWTHS * len(call.routine.outputs):
                     raise
                 self._grow(slot, call, error, watch)
 
@@ -924,7 +952,8 @@ class Session:
                     "in a region",
                     "this is a fault of the server; use shared_memory='none'",
                 )
-            learned[name] = max(learned.get(name, 0), codec.encoded_nbytes(array))
+            if call.routine.known_nbytes[name] is None:
+                learned[name] = max(learned.get(name, 0), codec.encoded_nbytes(array))
             arrays[name] = array
         return arrays
 

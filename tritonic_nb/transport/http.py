@@ -75,6 +75,13 @@ _OWN_HEADERS = ("content-length", "transfer-encoding", _HEADER_LENGTH.lower())
 _log = logging.getLogger("tritonic_nb.transport")
 
 
+class _Written(NamedTuple):
+    """A request as its engine sends it, and as the log calls it."""
+
+    label: str
+    message: Any
+
+
 class HttpTransport:
     """A :class:`~tritonic_nb.transport.base.Transport` over HTTP.
 
@@ -193,8 +200,9 @@ class HttpTransport:
         if header_length is not None:
             headers[_HEADER_LENGTH] = str(header_length)
         path = f"{_model_path(request.model, request.version)}/infer"
-        message = self._engine.write(Request("POST", path, headers, body))
-        return PreparedRequest(request, message, len(body))
+        return PreparedRequest(
+            request, self._written(Request("POST", path, headers, body)), len(body)
+        )
 
     def infer(self, prepared: PreparedRequest, timeout_s: float) -> InferReply:
         """Send an inference and read its reply.
@@ -205,7 +213,7 @@ class HttpTransport:
             As the engine and :func:`~tritonic_nb.transport.faults.error_from_server` tell.
         """
         doing = _doing(prepared.request)
-        reply = self._exchange(prepared.message, doing, prepared.nbytes, timeout_s)
+        reply = self._exchange(prepared.message, timeout_s)
         self._check(reply, doing)
         try:
             return _infer_reply(reply, prepared.nbytes)
@@ -251,16 +259,18 @@ class HttpTransport:
             raise self._not_triton(reply) from error
 
     def _send(self, request: Request, timeout_s: float) -> Reply:
-        message = self._engine.write(request)
-        doing = f"{request.method} {request.path}"
-        return self._exchange(message, doing, len(request.body), timeout_s)
+        return self._exchange(self._written(request), timeout_s)
 
-    def _exchange(self, message: Any, doing: str, nbytes: int, timeout_s: float) -> Reply:
+    def _written(self, request: Request) -> _Written:
+        label = f"{request.method} {request.path} {len(request.body)} bytes"
+        return _Written(label, self._engine.write(request))
+
+    def _exchange(self, written: _Written, timeout_s: float) -> Reply:
         started = time.perf_counter()
-        reply = self._engine.send(message, timeout_s)
+        reply = self._engine.send(written.message, timeout_s)
         _log.debug(
-            "%s, %d bytes -> %d, %d bytes, %.2f ms",
-            doing, nbytes, reply.status, len(reply.body), (time.perf_counter() - started) * 1e3,
+            "%s -> %d, %d bytes, %.2f ms",
+            written.label, reply.status, len(reply.body), (time.perf_counter() - started) * 1e3,
         )  # fmt: skip
         return reply
 
