@@ -50,7 +50,9 @@ def open_session(server: Any) -> Iterator[Callable[..., tritonic_nb.Session]]:
     opened = []
 
     def open_one(model: str | None = None, **options: Any) -> tritonic_nb.Session:
-        session = tritonic_nb.Session(server, model, **{"load": True, **options})
+        # Strict: what goes wrong with shared memory is to be seen.
+        given = {"load": True, "shared_memory": "system", **options}
+        session = tritonic_nb.Session(server, model, **given)
         opened.append(session)
         return session
 

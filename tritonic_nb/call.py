@@ -105,7 +105,12 @@ class Call:
             self.room.update(ready.room)
         return ready
 
-    def ready(self, slot: Slot, prepared: PreparedRequest) -> ReadyRequest | None:
+    def ready(
+        self,
+        slot: Slot,
+        prepared: PreparedRequest,
+        places: Mapping[tuple[str, str], TensorPlace],
+    ) -> ReadyRequest | None:
         """Return the request to be kept for the next time, or None where it is of no use then."""
         request = prepared.request
         by_wire = any(tensor.region is None for tensor in request.inputs)
@@ -120,7 +125,9 @@ class Call:
             return None
         lent = {("input", name) for name in self.lent}
         own = {key: region for key, region in slot.regions.items() if key not in lent}
-        return ReadyRequest(prepared, own, self.lent, dict(self.room))
+        fixed = None not in self.routine.known_nbytes.values()
+        room = dict(self.room)
+        return ReadyRequest(prepared, own, self.lent, room, places if fixed else None)
 
 
 class Stopwatch:

@@ -283,8 +283,9 @@ class RegionSet:
             regions = self._own(slot)
             for region in regions:
                 self._taken.pop(region.name, None)
-            gone = [r for r in regions if r.name in self._stale or self._closed]
-            gone += self._surplus(regions)
+            gone = self._surplus(regions)
+            if self._stale or self._closed:
+                gone += [r for r in regions if r.name in self._stale or self._closed]
             self._end(slot)
         if gone:
             self.retire(gone)
@@ -306,8 +307,10 @@ class RegionSet:
 
     def _own(self, slot: Slot) -> list[Region]:
         """Return the regions that a slot has taken; those it has borrowed are another's."""
-        own = [region for region in slot.regions.values() if self._taken.get(region.name) is slot]
-        if len(own) < sum(taker is slot for taker in self._taken.values()):  # after an interrupt
+        taken = self._taken
+        own = [region for region in slot.regions.values() if taken.get(region.name) is slot]
+        lost = len(own) < len(taken) and len(own) < sum(t is slot for t in taken.values())
+        if lost:  # after an interrupt
             own = [region for region in self._all() if self._taken.get(region.name) is slot]
         return own
 
@@ -317,11 +320,11 @@ class RegionSet:
         One more is kept, because a result without a copy still holds its
         region while the next request is on its way.
         """
-        surplus = []
+        surplus: list[Region] = []
         enough = max(1, self._most_slots) + 1
-        for key in {(region.direction, region.tensor) for region in regions}:
-            if len(self._regions.get(key, ())) > enough:
-                surplus += self._spare(*key)[:-enough]
+        for region in regions:  # one of each tensor
+            if len(self._regions.get((region.direction, region.tensor), ())) > enough:
+                surplus += self._spare(region.direction, region.tensor)[:-enough]
         return surplus
 
     def _abandon_lost(self, slot: Slot) -> None:
@@ -415,7 +418,7 @@ class RegionSet:
         bool
             Whether the server answered.
         """
-        for name in list(self._owed):
+        for name in list(self._owed) if self._owed else ():
             try:
                 self._transport.unregister_system(name)
                 _log.debug("unregistered %s", name)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tritonic_nb.memory import Region
 from tritonic_nb.regions import Slot
+from tritonic_nb.result import TensorPlace
 from tritonic_nb.tensors import ModelSpec, TensorSpec
 from tritonic_nb.tensors.dtypes import TEXT_KINDS
 from tritonic_nb.transport import PreparedRequest
@@ -44,12 +45,15 @@ class ReadyRequest:
         The inputs' regions that the user fills in place, by name.
     room
         The bytes that each output in a region was given.
+    places
+        How each tensor travels, where that is the same every time; else None.
     """
 
     prepared: PreparedRequest
     regions: Mapping[tuple[str, str], Region]
     lent: Mapping[str, Region]
     room: Mapping[str, int]
+    places: Mapping[tuple[str, str], TensorPlace] | None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from tritonic_nb import render
 from tritonic_nb.call import Call, Options, Setup, Stopwatch, checked_timeout, places_of
+from tritonic_nb.choice import Choice, choose
 from tritonic_nb.errors import (
     ArgumentError,
     ModelLoadError,
@@ -56,6 +57,7 @@ from tritonic_nb.views import InputViews
 
 __all__ = ["ModelStatus", "ServerAddress", "Session"]
 
+_NO_CHOICE = Choice(SharedMemoryType.NONE, "nothing was tried yet")
 _MOST_GROWTHS = 3  # of an output in one inference; each runs the model once more
 
 _log = logging.getLogger("tritonic_nb.session")
@@ -108,7 +110,9 @@ class Session:
         ``""`` lets the server choose.
     shared_memory
         How tensors travel: ``"system"``, ``"cuda"``, ``"none"`` (over the
-        wire) or ``"auto"``.
+        wire) or ``"auto"``: on connecting it is tried which of them works with this
+        server, and :attr:`shared_memory_reason` tells what came of it. The others are
+        strict: what cannot be had is an error.
     output_shared_memory
         The same for outputs, where it differs from the inputs.
     device
@@ -170,7 +174,7 @@ class Session:
         model: str | None = None,
         *,
         version: str = "",
-        shared_memory: SharedMemoryType | str = SharedMemoryType.SYSTEM,
+        shared_memory: SharedMemoryType | str = SharedMemoryType.AUTO,
         output_shared_memory: SharedMemoryType | str | None = None,
         device: int = 0,
         timeout: float = 60.0,
@@ -194,7 +198,7 @@ class Session:
         self._owner = server  # kept: a Server that nobody holds stops
         self._timeout_s = checked_timeout(timeout)
         self._load = not isinstance(server, str) if load is None else load
-        self._auto_refused = ""  # why there is no shared memory, where it is not asked for
+        self._choice = _NO_CHOICE
         self._setup = Setup(*_checked_kinds(shared_memory, device, output_shared_memory))
         self._transport: Transport = HttpTransport(url, {**own_headers, **(headers or {})}, options)
         self._regions = RegionSet(self._transport, mode=_checked_mode(mode), holders=holders_text)
@@ -206,6 +210,7 @@ class Session:
         )
         try:
             self._server = self._transport.server_metadata()
+            self._choice = self._chosen(self._setup.kinds, self._setup.device)
             self._cleared = self._clear_leftovers()
             if model is not None:
                 self.use(model, version)
@@ -215,7 +220,7 @@ class Session:
 
     def _clear_leftovers(self) -> Leftovers | None:
         """Clear what dead sessions left; None where this session has no shared memory."""
-        if set(self._setup.kinds.values()) <= {SharedMemoryType.NONE}:
+        if {self.shared_memory, self.output_shared_memory} <= {SharedMemoryType.NONE}:
             return None
         try:
             cleared = find_leftovers(self._transport).clear(self._transport)
@@ -398,13 +403,20 @@ class Session:
 
     @property
     def shared_memory(self) -> SharedMemoryType:
-        """How inputs travel. ``AUTO`` turns to ``NONE`` where the server refuses regions."""
+        """How inputs travel: ``SYSTEM``, ``CUDA`` or ``NONE``, with ``"auto"`` too."""
         return self._effective(self._setup.kinds["input"])
 
     @property
     def output_shared_memory(self) -> SharedMemoryType:
         """How outputs travel."""
         return self._effective(self._setup.kinds["output"])
+
+    @property
+    def shared_memory_reason(self) -> str:
+        """What ``"auto"`` chose and why, as a sentence; or what was asked for."""
+        if SharedMemoryType.AUTO in self._setup.kinds.values():
+            return str(self._choice)
+        return f"{self._kinds_text()}, as asked for"
 
     @property
     def device(self) -> int:
@@ -440,8 +452,9 @@ class Session:
         """
         with self._open():
             kinds, device = _checked_kinds(kind, device, output)
-            self._auto_refused = ""
+            choice = self._chosen(kinds, device)
             self._change(replace(self._setup, kinds=kinds, device=device))
+            self._choice = choice
 
     @property
     def regions(self) -> tuple[RegionDescriptor, ...]:
@@ -545,9 +558,9 @@ class Session:
         setup = self._usable()
         model = setup.chosen
         kinds, device = _parsed_kinds(
-            setup.kinds["input"] if shared_memory is None else shared_memory,
+            self.shared_memory if shared_memory is None else shared_memory,
             setup.device if device is None else device,
-            setup.kinds["output"] if shared_memory is None else shared_memory,
+            self.output_shared_memory if shared_memory is None else shared_memory,
         )
         # Auto is system memory wherever it can be had.
         kinds = {
@@ -616,23 +629,13 @@ class Session:
         # Triton refuses a zero-byte tensor in shared memory and takes it over the wire.
         if kind is SharedMemoryType.NONE or nbytes == 0:
             return None
-        auto = kind is SharedMemoryType.AUTO
         try:
-            return slot.place(
-                Need(
-                    direction,
-                    name,
-                    nbytes,
-                    SharedMemoryType.SYSTEM if auto else kind,
-                    setup.device,
-                ),
-                timeout_s,
-            )
+            return slot.place(Need(direction, name, nbytes, kind, setup.device), timeout_s)
         except (SharedMemoryError, RestrictedApiError) as error:
-            if not auto:
+            if setup.kinds[direction] is not SharedMemoryType.AUTO:
                 raise
             if not isinstance(error, NoSpaceError):  # which may be another by the next time
-                self._auto_refused = error.message
+                self._choice = Choice(SharedMemoryType.NONE, error.message)
             _log.warning("%s %r goes over the wire: %s", direction, name, error.message)
             return None
 
@@ -641,8 +644,15 @@ class Session:
         return self._place(slot, self._usable(), ("input", tensor), nbytes, self._timeout_s)
 
     def _effective(self, kind: SharedMemoryType) -> SharedMemoryType:
-        refused = kind is SharedMemoryType.AUTO and self._auto_refused
-        return SharedMemoryType.NONE if refused else kind
+        return self._choice.kind if kind is SharedMemoryType.AUTO else kind
+
+    def _chosen(self, kinds: Mapping[str, SharedMemoryType], device: int) -> Choice:
+        """Find out which way works, where that is left to the session."""
+        if SharedMemoryType.AUTO not in kinds.values():
+            return _NO_CHOICE
+        choice = choose(self._transport, self._server, device)
+        _log.debug("auto: %s", choice)
+        return choice
 
     # Inference
 
@@ -742,8 +752,13 @@ class Session:
             watch.lap()
             arrays = self._collect(slot, call, sent.request, reply, copy=copy)
             watch.lap()
-            if ready is None or sent is not ready.prepared:
-                ready = call.ready(slot, sent)
+            again = ready is not None and sent is ready.prepared
+            places = ready.places if again and ready is not None else None
+            # A model may leave an output out.
+            if places is None or len(places) != len(prepared.tensors) + len(arrays):
+                places = places_of(sent.request, prepared.tensors, arrays)
+            if not again:
+                ready = call.ready(slot, sent, places)
         routine.keep(ready)
         self._regions.settle()  # the server answers: a good time for what it is owed
         return InferenceResult(
@@ -752,7 +767,7 @@ class Session:
             request_id=reply.request_id,
             outputs=arrays,
             timings=watch.timings(),
-            places=places_of(sent.request, prepared.tensors, arrays),
+            places=places,
             wire_nbytes=reply.sent_nbytes + reply.received_nbytes,
             images=prepared.images,
             transform=prepared.transform,
@@ -878,7 +893,7 @@ class Session:
         except (SharedMemoryError, RestrictedApiError) as error:
             if SharedMemoryType.AUTO not in call.setup.kinds.values():
                 raise
-            self._auto_refused = error.message
+            self._choice = Choice(SharedMemoryType.NONE, error.message)
             _log.warning("from now on tensors go over the wire: %s", error.message)
             slot.discard_all_but()
 
@@ -1043,11 +1058,14 @@ class Session:
         return f"Session{' (closed)' if self.closed else ''}", rows, tables
 
     def _shared_memory_text(self) -> str:
-        kinds = [str(self.shared_memory), str(self.output_shared_memory)]
-        text = kinds[0] if kinds[0] == kinds[1] else f"{kinds[0]}, outputs {kinds[1]}"
-        if self._auto_refused:
-            text += f" (auto: {self._auto_refused})"
+        text = self._kinds_text()
+        if SharedMemoryType.AUTO in self._setup.kinds.values():
+            text += f" (auto: {self._choice.reason})"
         return text
+
+    def _kinds_text(self) -> str:
+        kinds = [str(self.shared_memory), str(self.output_shared_memory)]
+        return kinds[0] if kinds[0] == kinds[1] else f"{kinds[0]}, outputs {kinds[1]}"
 
 
 def _address(server: str | ServerAddress) -> tuple[str, dict[str, str]]:

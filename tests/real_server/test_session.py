@@ -299,10 +299,26 @@ def test_outputs_may_stay_on_the_wire(open_session: Open) -> None:
 
 
 def test_auto_is_system_memory_where_the_server_sees_it(open_session: Open) -> None:
-    """With auto, tensors use shared memory beside the server."""
+    """With auto, tensors use shared memory beside the server, and it is said why."""
     session = open_session("simple", shared_memory="auto")
+    assert session.shared_memory is SharedMemoryType.SYSTEM
+    assert not session.regions  # what was tried has gone
     assert session.infer(INPUT0=ONES, INPUT1=ONES).shared_nbytes == 256
-    assert session.shared_memory is SharedMemoryType.AUTO
+    assert session.shared_memory_reason.startswith("system shared memory: the server at ")
+    assert "CUDA" in session.shared_memory_reason  # and why not that
+    assert "opened a region of this machine's /dev/shm" in repr(session)
+
+
+def test_auto_is_the_default_and_is_tried_when_it_is_asked_for(server: Any) -> None:
+    """A session chooses by itself, on connecting and when it is switched back."""
+    with tritonic_nb.Session(server, "simple", load=True) as session:
+        assert session.shared_memory is SharedMemoryType.SYSTEM
+        session.set_shared_memory("none")
+        assert session.shared_memory is SharedMemoryType.NONE
+        assert session.shared_memory_reason == "none, as asked for"
+        session.set_shared_memory("auto", output="none")
+        assert session.infer(INPUT0=ONES, INPUT1=ONES).shared_nbytes == 128
+        assert session.shared_memory_reason.startswith("system shared memory: ")
 
 
 @own_server

@@ -342,9 +342,8 @@ class _File:
             self._made = False
             raise
         # Opened anew, so that whoever looks at this process's mappings reads the name.
-        unnamed, self._file = self._file, io.FileIO(self.path, "r+")
-        if unnamed is not None:
-            unnamed.close()
+        with self._file or contextlib.nullcontext():
+            self._file = io.FileIO(self.path, "r+")
 
     def remove(self) -> None:
         """Unlink the file and close its descriptors; a forked child leaves it to its parent.

@@ -9,6 +9,7 @@ encryption and proxies.
 from __future__ import annotations
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
@@ -49,7 +50,8 @@ def open_engine(url: str, headers: dict[str, str], options: SSLOptions | None) -
     """
     parts = urlsplit(url)
     proxies = {} if is_loopback(parts.hostname or "") else getproxies_environment()
-    if parts.scheme == "http" and not {"http", "all"} & proxies.keys():
+    direct = parts.scheme == "http" and not {"http", "all"} & proxies.keys()
+    if direct and sys.platform != "win32":
         from tritonic_nb.transport.sockets import SocketEngine
 
         return SocketEngine(url, headers)

@@ -4,6 +4,8 @@ A request is sent as bytes that were made beforehand, and a reply goes through
 httptools' binding of llhttp, the parser of Node.js: together they cost some
 microseconds more than the bare socket, where libcurl costs tens.
 
+Not on Windows, where nothing interrupts a wait for a socket.
+
 A request is never sent twice: a kept connection is looked at before it is used,
 and one that ends instead of a reply is an error.
 """
@@ -13,7 +15,9 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
+import struct
 import time
+import weakref
 from base64 import b64encode
 from dataclasses import asdict
 from urllib.parse import unquote, urlsplit
@@ -158,18 +162,23 @@ class _Connection:
         self.reusable = False
         self._reading = _Reading()
         self._chunk = memoryview(bytearray(_CHUNK_NBYTES))
-        self._poll: select.poll | None = None
+        self._closer: weakref.finalize[[], _Connection] | None = None
+        self._poll = select.poll()
+        self._wake_s = 0.0
 
     def open(self, address: tuple[str, int], timeout_s: float) -> None:
         """Connect, or raise OSError."""
         try:
-            self.socket = socket.create_connection(address, timeout_s)
+            self.socket = opened = socket.create_connection(address, timeout_s)
+            # Also where an interrupt keeps the connection from being kept, or closed.
+            self._closer = weakref.finalize(self, opened.close)
         except UnicodeError as error:  # a host's name with a part of more than 63 letters
             raise OSError(str(error)) from error
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(select, "poll"):  # not on Windows
-            self._poll = select.poll()
-            self._poll.register(self.socket, select.POLLIN)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Time limits are the kernel's: with Python's own, each call would wait and ask in turn.
+        opened.settimeout(None)
+        self._wake_after(WAKE_S)
+        self._poll.register(opened, select.POLLIN)
 
     def exchange(self, message: bytes, deadline: float) -> Reply:
         """Send a message and return the reply.
@@ -181,12 +190,10 @@ class _Connection:
         httptools.HttpParserError
             If what comes is not HTTP.
         """
-        assert self.socket is not None  # noqa: S101 - it was opened
         self.sent, self.reusable = True, False
-        self.socket.settimeout(_left_s(deadline))
         # A server may refuse a request before it has read all of it, and hang up: it says why.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self.socket.sendall(message)
+            self._send(message, deadline)
         reading = self._reading
         reading.start()
         while not reading.complete:
@@ -201,26 +208,46 @@ class _Connection:
 
     def usable(self) -> bool:
         """Whether the connection is still open, and silent as it should be."""
-        if self.socket is None:
-            return False
-        if self._poll is None:
-            return not select.select([self.socket], [], [], 0)[0]
-        return not self._poll.poll(0)
+        return self.socket is not None and not self._poll.poll(0)
 
     def close(self) -> None:
         """Close it; safe to repeat."""
         self._reading.close()
-        if self.socket is not None:
-            self.socket.close()
+        if self._closer is not None:
+            self._closer()
+
+    def _send(self, message: bytes, deadline: float) -> None:
+        assert self.socket is not None  # noqa: S101 - it was opened
+        at = 0
+        while at < len(message):
+            left_s = _left_s(deadline)
+            try:
+                at += self.socket.send(memoryview(message)[at:])
+            except BlockingIOError:  # nothing went for a while
+                self._shorten(left_s)
 
     def _receive(self, deadline: float) -> int:
         """Wait for the next bytes of a reply and return how many have come; 0 at the end."""
         assert self.socket is not None  # noqa: S101 - it was opened
+        self._shorten(_left_s(deadline))
         while True:
-            # In steps, because on Windows nothing interrupts a wait.
-            self.socket.settimeout(min(_left_s(deadline), WAKE_S))
-            with contextlib.suppress(TimeoutError):
+            try:
                 return self.socket.recv_into(self._chunk)
+            except BlockingIOError:  # nothing came for a while
+                self._shorten(_left_s(deadline))
+
+    def _shorten(self, left_s: float) -> None:
+        """Have the next waits end in time."""
+        wake_s = min(left_s, WAKE_S)
+        if wake_s != self._wake_s:
+            self._wake_after(wake_s)
+
+    def _wake_after(self, wake_s: float) -> None:
+        assert self.socket is not None  # noqa: S101 - it was opened
+        timeval = struct.pack("ll", int(wake_s), int(wake_s % 1 * 1e6) or 1)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self.socket.setsockopt(socket.SOL_SOCKET, option, timeval)
+        self._wake_s = wake_s
 
 
 class _Reading:
@@ -281,8 +308,8 @@ class _Reading:
         return Reply(self._status, self._headers, body)
 
     def close(self) -> None:
-        """Let go of the parser, which refers to this one."""
-        del self._parser
+        """Let go of the parser, which refers to this one; safe to repeat."""
+        self.__dict__.pop("_parser", None)
 
     # What the parser calls
 
