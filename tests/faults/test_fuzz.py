@@ -689,7 +689,7 @@ ROW = np.arange(4, dtype=np.float32)[np.newaxis]
 def usual_answers() -> dict[str, Any]:
     """Return what a server with one model says, by what it is asked."""
     return {
-        "server": {"name": "triton", "version": "2.51.0", "extensions": []},
+        "server": {"name": "triton", "version": "2.51.0", "extensions": ["system_shared_memory"]},
         "ready": {}, "metadata": METADATA, "config": CONFIG, "index": INDEX, "status": [],
         "register": {}, "unregister": {}, "load": {}, "unload": {},
         "infer": {"model_name": "m", "model_version": "1", "outputs": [OUTPUT]},

@@ -340,7 +340,7 @@ def test_restricted_shared_memory_is_an_error_that_leaves_nothing(
 ) -> None:
     """Asked for by name, the refusal names the header; no region is left; the wire works."""
     open_session("simple")
-    with tritonic_nb.Session(server.url, "simple") as session:
+    with tritonic_nb.Session(server.url, "simple", shared_memory="system") as session:
         with pytest.raises(RestrictedApiError, match=r"expecting header.*\n.*headers="):
             session.infer(INPUT0=ONES, INPUT1=ONES)
         assert not shm_names()
