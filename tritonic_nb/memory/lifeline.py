@@ -99,6 +99,7 @@ def owed(name: str) -> None:
 def janitor_pid() -> int | None:
     """Return the process id of this process's janitor, or None if it has none now."""
     with _state.lock:
+        _collect(_state)
         janitor = _state.janitor
         return janitor.pid if janitor is not None and janitor.alive() else None
 
@@ -327,13 +328,18 @@ def _pass_on(state: _State) -> None:
         state.events.popleft()
         if not news and state.janitor is not None:
             return
-        state.killed = [janitor for janitor in state.killed if janitor.alive()]
+        _collect(state)
         if state.janitor is None or not state.janitor.alive() or not state.janitor.tell(event.line):
             _drop(state)
             _replace(state)
     except BaseException:  # nobody knows how much of it went
         _drop(state)
         raise
+
+
+def _collect(state: _State) -> None:
+    """Collect the killed ones that have ended by now."""
+    state.killed = [janitor for janitor in state.killed if janitor.alive()]
 
 
 def _drop(state: _State) -> None:
