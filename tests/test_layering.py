@@ -29,9 +29,12 @@ ALLOWED = {
     "preflight": {"errors", "memory", "render", "sizes", "tensors"},
     "call": {"errors", "memory", "regions", "result", "tensors", "transport"},
     "result": {"errors", "images", "render"},
+    "workers": {"errors", "result"},
+    "flight": {"errors", "render", "result", "tensors", "workers"},
     "session": {
-        "call", "errors", "images", "inputs", "leftovers", "memory", "monitoring",
+        "call", "errors", "flight", "images", "inputs", "leftovers", "memory", "monitoring",
         "preflight", "regions", "render", "result", "sizes", "tensors", "transport", "views",
+        "workers",
     },
     "__main__": {"cli"},
     "cli": {
@@ -48,6 +51,7 @@ DOORS = {
     "cuda": {"memory"},
     "matplotlib": {"render"},
     "IPython": {"render"},
+    "tqdm": {"render"},
     "findpython": {"server"},
     "filelock": {"server"},
     "platformdirs": {"server"},

@@ -117,6 +117,11 @@ class TritonicError(Exception):
         self.message = message
         self.remedy = remedy
 
+    def locate(self, where: str) -> None:
+        """Say first where it happened, such as ``"item 7"``; class and attributes stay."""
+        self.message = f"{where}: {self.message}"
+        self.args = (self.message, self.remedy)
+
     def __str__(self) -> str:
         return f"{self.message}\n  What to do: {self.remedy}" if self.remedy else self.message
 
