@@ -45,6 +45,8 @@ shows both.
 
 from __future__ import annotations
 
+from numbers import Integral
+
 __all__ = [
     "ArgumentError",
     "BatchSizeError",
@@ -97,6 +99,19 @@ def brief(value: object) -> str:
     except Exception:
         text = f"<{type(value).__name__}>"
     return text if len(text) <= _LONGEST_BRIEF else f"{text[: _LONGEST_BRIEF - 1]}…"
+
+
+def check_whole(value: object, lowest: int, name: str, remedy: str) -> None:
+    """Refuse what is no whole number from `lowest` on.
+
+    Raises
+    ------
+    ArgumentError
+        With the argument's name and the remedy.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < lowest:  # type: ignore[operator]
+        raise ArgumentError(f"{name} is {brief(value)}", remedy)
 
 
 class TritonicError(Exception):

@@ -6,18 +6,27 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from tritonic_nb.errors import ArgumentError, SessionClosedError, TritonicError, brief
+from tritonic_nb.errors import ArgumentError, SessionClosedError, TritonicError, brief, check_whole
+from tritonic_nb.frames import Frame
 from tritonic_nb.render import Progress
 from tritonic_nb.result import InferenceResult
 from tritonic_nb.tensors import ModelSpec
 from tritonic_nb.workers import Job, Task, Workers
 
-__all__ = ["checked_in_flight", "checked_items", "in_flight_of", "in_order", "jobs_of"]
+__all__ = [
+    "checked_in_flight",
+    "checked_items",
+    "in_flight_of",
+    "in_order",
+    "jobs_of",
+    "jobs_of_frames",
+]
 
 _MOST_IN_FLIGHT = 256  # each has a thread and regions
 
@@ -103,6 +112,21 @@ def _infer_item(
     return infer(item, **options)
 
 
+def jobs_of_frames(
+    infer: Callable[..., InferenceResult], frames: Iterable[Frame], options: Mapping[str, Any]
+) -> Iterator[Job]:
+    """Give an inference for each frame, which is read when it is asked for."""
+    for frame in frames:
+        yield partial(_infer_frame, infer, frame, options)
+        del frame
+
+
+def _infer_frame(
+    infer: Callable[..., InferenceResult], frame: Frame, options: Mapping[str, Any]
+) -> InferenceResult:
+    return replace(infer(frame.picture, **options), source=frame.source)
+
+
 def checked_items(items: Any) -> tuple[Iterator[Any], int | None]:
     """Return an iterator over items, and how many they are where that is known.
 
@@ -138,11 +162,10 @@ def checked_in_flight(in_flight: int) -> int:
     ArgumentError
         If it is no such number.
     """
-    whole = isinstance(in_flight, int) and not isinstance(in_flight, bool)
-    if not whole or not 1 <= in_flight <= _MOST_IN_FLIGHT:
-        raise ArgumentError(
-            f"in_flight is {brief(in_flight)}", f"give a whole number from 1 to {_MOST_IN_FLIGHT}"
-        )
+    remedy = f"give a whole number from 1 to {_MOST_IN_FLIGHT}"
+    check_whole(in_flight, 1, "in_flight", remedy)
+    if in_flight > _MOST_IN_FLIGHT:
+        raise ArgumentError(f"in_flight is {brief(in_flight)}", remedy)
     return in_flight
 
 

@@ -34,6 +34,7 @@ from tritonic_nb.errors import (
     TritonicError,
     brief,
 )
+from tritonic_nb.frames import open_frames
 from tritonic_nb.images import ImageTransform
 from tritonic_nb.inputs import OPTIONS, prepare, transform_of
 from tritonic_nb.leftovers import Leftovers, find_leftovers
@@ -889,6 +890,68 @@ class Session:
             flight.jobs_of(self.infer, iterator, options),
             flight.in_flight_of(model, in_flight, self._in_flight),
             render.Progress(known if total is None else total, show=progress),
+            return_exceptions=return_exceptions,
+        )
+
+    def stream(
+        self,
+        source: Any,
+        /,
+        *,
+        every: int = 1,
+        limit: int | None = None,
+        in_flight: int | None = None,
+        progress: bool = True,
+        return_exceptions: bool = False,
+        **options: Any,
+    ) -> Iterator[InferenceResult]:
+        """Run the model on the pictures of a folder, an animation or a video, in order.
+
+        They are read one after the other, never all at once, several ahead.
+
+        Parameters
+        ----------
+        source
+            The path of a folder of pictures (in the order of their names, 2 before 10;
+            hidden files and folders in it are left out), of an animated GIF, WebP or
+            PNG, of a TIFF file with pages, or of a video, for which PyAV is needed:
+            ``pip install 'tritonic-nb[video]'``. Paths of pictures are taken, too.
+        every
+            2 for each second frame, and so on.
+        limit
+            The most frames.
+        in_flight, progress, return_exceptions
+            As for :meth:`map`.
+        options
+            As for :meth:`infer`, the same for all.
+
+        Yields
+        ------
+        InferenceResult
+            In order, each with its :attr:`~tritonic_nb.InferenceResult.source`: the file,
+            the frame and its time.
+
+        Raises
+        ------
+        ArgumentError
+            If an argument is of the wrong form; at once.
+        ImageReadError, ImageTooLargeError
+            At once if there is nothing that can be read; in its place, with the file, if
+            a picture or frame cannot.
+        TritonicError
+            As :meth:`map`.
+
+        Examples
+        --------
+        >>> for result in session.stream("holiday.mp4", every=30):
+        ...     print(result.source, result.top_k(1))
+        """
+        model = self._usable().chosen
+        frames, total = open_frames(source, every=every, limit=limit)
+        return flight.in_order(
+            flight.jobs_of_frames(self.infer, frames, options),
+            flight.in_flight_of(model, in_flight, self._in_flight),
+            render.Progress(total, show=progress),
             return_exceptions=return_exceptions,
         )
 

@@ -145,7 +145,9 @@ def _calm(bar: Any) -> Any:
     """
     from tqdm.std import TqdmDefaultWriteLock
 
-    return type(bar.__name__, (bar,), {"monitor_interval": 0, "_lock": TqdmDefaultWriteLock.th_lock})
+    return type(
+        bar.__name__, (bar,), {"monitor_interval": 0, "_lock": TqdmDefaultWriteLock.th_lock}
+    )
 
 
 def _in_notebook() -> bool:
