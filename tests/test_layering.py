@@ -34,8 +34,8 @@ ALLOWED = {
     "flight": {"errors", "frames", "render", "result", "tensors", "workers"},
     "session": {
         "call", "errors", "flight", "frames", "images", "inputs", "leftovers", "memory",
-        "monitoring", "preflight", "regions", "render", "result", "sizes", "tensors", "transport", "views",
-        "workers",
+        "monitoring", "preflight", "regions", "render", "result", "sizes", "tensors", "transport",
+        "views", "workers",
     },
     "__main__": {"cli"},
     "cli": {

@@ -82,11 +82,10 @@ def in_order(
 
 
 def _result(workers: Workers, task: Task, number: int, return_exceptions: bool) -> Any:
-    """Wait for a job, or do it here where no thread has begun it yet: that is sooner."""
-    if workers.withdraw(task):
-        task.run()
+    """Return what came of a job, when it is done."""
+    future = workers.finish(task)
     try:
-        return task.future.result()
+        return future.result()
     except Exception as error:
         if isinstance(error, TritonicError):
             error.locate(f"item {number}")

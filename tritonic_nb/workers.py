@@ -9,12 +9,16 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError  # another one in Python 3.10
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 from tritonic_nb.errors import SessionClosedError, TritonicError
 from tritonic_nb.result import InferenceResult
 
 __all__ = ["InferenceFuture", "Job", "Task", "Workers"]
+
+_WAKE_S = 0.2  # how long Ctrl-C may go unnoticed: its signal may come to another thread
 
 Job: TypeAlias = Callable[[], InferenceResult]
 
@@ -83,21 +87,26 @@ class Workers:
         Raises
         ------
         SessionClosedError
-            If the workers were closed.
+            If the workers were closed, or this is a forked child.
         """
         task = Task(job)
         self._line.append(task)
         return task
 
-    def withdraw(self, task: Task) -> bool:
-        """Take a job back that no thread has begun.
+    def finish(self, task: Task) -> InferenceFuture:
+        """Wait until a job is done; where no thread has begun it yet, do it here.
 
-        Returns
-        -------
-        bool
-            Whether it was so, and is the caller's to run.
+        Raises
+        ------
+        SessionClosedError
+            If this is a forked child, in which nobody does it.
         """
-        return self._line.remove(task)
+        if self._line.remove(task):  # sooner than another thread would
+            task.run()
+        while not task.future.done():
+            with suppress(FutureTimeoutError):
+                task.future.exception(_WAKE_S)
+        return task.future
 
     def close(self) -> None:
         """Cancel what waits; what runs ends by itself, and its thread then. Safe to repeat."""
@@ -122,6 +131,7 @@ class _Line:
         self._ended = False
 
     def append(self, task: Task) -> None:
+        self._check_process()
         with self._changed:
             if self._ended:
                 raise SessionClosedError("the session was closed", "open a new Session")
@@ -153,11 +163,21 @@ class _Line:
                 ) from error
 
     def remove(self, task: Task) -> bool:
+        """Take a job back; False where a thread has begun it."""
+        self._check_process()
         with self._changed:
             waits = task in self._waiting
             if waits:
                 self._waiting.remove(task)
             return waits
+
+    def _check_process(self) -> None:
+        """Refuse a forked child: it has none of the threads, and perhaps a lock that is taken."""
+        if self._pid != os.getpid():
+            raise SessionClosedError(
+                "these inferences belong to the process that this one was forked from",
+                "open a new Session in this process",
+            )
 
     def next(self) -> Task | None:
         """Wait for the next job; None at the end."""
@@ -169,7 +189,7 @@ class _Line:
             return self._waiting.popleft() if self._waiting else None
 
     def end(self) -> None:
-        if self._pid != os.getpid():  # a forked child has none of the threads
+        if self._pid != os.getpid():
             return
         with self._changed:
             self._ended = True

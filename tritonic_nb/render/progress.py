@@ -135,6 +135,8 @@ class _NotebookBar:
         container = self._bar.container
         self._bar.close()
         for widget in (*container.children, container):
+            for part in ("style", "layout"):  # they are widgets, too
+                getattr(widget, part, widget).close()
             widget.close()
 
 
@@ -168,4 +170,5 @@ def _reason(error: BaseException) -> str:
 
 
 def _three_digits(number: float) -> str:
-    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+    decimals = 2 if number < 10 else 1 if number < 100 else 0
+    return f"{number:.{decimals}f}"
