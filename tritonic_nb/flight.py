@@ -83,9 +83,8 @@ def in_order(
 
 def _result(workers: Workers, task: Task, number: int, return_exceptions: bool) -> Any:
     """Return what came of a job, when it is done."""
-    future = workers.finish(task)
     try:
-        return future.result()
+        return workers.finish(task).result()
     except Exception as error:
         if isinstance(error, TritonicError):
             error.locate(f"item {number}")
@@ -93,6 +92,8 @@ def _result(workers: Workers, task: Task, number: int, return_exceptions: bool) 
         if not return_exceptions or isinstance(error, SessionClosedError):
             raise
         return error
+    finally:
+        del task  # an error's traceback has this frame: they would keep one another, and regions
 
 
 def jobs_of(

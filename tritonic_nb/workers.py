@@ -58,7 +58,7 @@ class Task:
             result = job()
         except BaseException as error:  # whoever asks for the result gets it
             self.future.set_exception(error)
-            del self  # the error's traceback has this frame, and would be part of a cycle
+            del self  # the error's traceback has this frame: they would keep one another
         else:
             self.future.set_result(result)
 
@@ -101,12 +101,15 @@ class Workers:
         SessionClosedError
             If this is a forked child, in which nobody does it.
         """
-        if self._line.remove(task):  # sooner than another thread would
-            task.run()
-        while not task.future.done():
-            with suppress(FutureTimeoutError):
-                task.future.exception(_WAKE_S)
-        return task.future
+        try:
+            if self._line.remove(task):  # sooner than another thread would
+                task.run()
+            while not task.future.done():
+                with suppress(FutureTimeoutError):
+                    task.future.exception(_WAKE_S)
+            return task.future
+        finally:
+            del task  # an error's traceback knows this frame: they would keep one another
 
     def close(self) -> None:
         """Cancel what waits; what runs ends by itself, and its thread then. Safe to repeat."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import itertools
-import os
 import signal
 import subprocess
 import sys
@@ -316,6 +316,22 @@ def test_an_error_comes_in_its_place_with_its_number(open_session: Open, tmp_pat
     assert session.infer(samples.image("cat")).top_k(1) == given[0].top_k(1)
 
 
+@pytest.mark.parametrize("in_flight", [1, 4])
+def test_an_error_keeps_nothing(open_session: Open, in_flight: int) -> None:
+    """After an error has been dealt with, its item goes without the garbage collector."""
+    session = open_session("identity_fp32")
+    wrong = [np.ones((2, 2, 2), np.int64)]
+    there = weakref.ref(wrong[0])
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(TensorDatatypeError):
+            list(session.map((wrong.pop() for _ in range(1)), in_flight=in_flight))
+        assert eventually(lambda: there() is None)  # its thread may take a moment
+    finally:
+        gc.enable()
+
+
 def test_errors_can_be_results(open_session: Open) -> None:
     """With return_exceptions each error is in its place, and all goes on."""
     session = open_session("identity_fp32")
@@ -574,4 +590,3 @@ def test_a_forked_child_is_refused(server: Any, open_session: Open) -> None:
         """,
     )
     assert said.split("\n")[:4] == ["refused: forked"] * 3 + ["8 more"]
-    assert os.getpid()
