@@ -113,7 +113,8 @@ class Workers:
 
     def close(self) -> None:
         """Cancel what waits; what runs ends by itself, and its thread then. Safe to repeat."""
-        self._finalizer()
+        self._line.end()
+        self._finalizer.detach()  # last: where this is interrupted, it is done when it is forgotten
 
 
 class _Line:
