@@ -46,7 +46,7 @@ def test_without_threads_whoever_waits_does_the_job() -> None:
     """finish() does a job that nobody has begun, in the thread that asks for it."""
     workers = Workers(0)
     task = workers.submit(threading.get_ident)  # type: ignore[arg-type]
-    assert workers.finish(task).result(0) == threading.get_ident()
+    assert workers.finish(task) == threading.get_ident()
     workers.close()
 
 

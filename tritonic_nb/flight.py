@@ -84,7 +84,7 @@ def in_order(
 def _result(workers: Workers, task: Task, number: int, return_exceptions: bool) -> Any:
     """Return what came of a job, when it is done."""
     try:
-        return workers.finish(task).result()
+        return workers.finish(task)
     except Exception as error:
         if isinstance(error, TritonicError):
             error.locate(f"item {number}")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError  # another one in Python 3.10
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from tritonic_nb.errors import SessionClosedError, TritonicError
@@ -36,26 +37,19 @@ class InferenceFuture(Future[InferenceResult]):
         return asyncio.wrap_future(self).__await__()
 
 
+@dataclass(frozen=True)
 class Task:
-    """A job, and what is promised of it.
+    """A job, and what is promised of it."""
 
-    Attributes
-    ----------
-    future
-        Gets what the job returns, or raises.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self.future = InferenceFuture()
-        self._job: Job | None = job
+    job: Job
+    future: InferenceFuture = field(default_factory=InferenceFuture)
 
     def run(self) -> None:
-        """Do it in this thread, unless it was cancelled."""
-        job, self._job = self._job, None  # whoever keeps the future keeps no session by it
-        if job is None or not self.future.set_running_or_notify_cancel():
+        """Keep the promise, in this thread, unless it was cancelled."""
+        if not self.future.set_running_or_notify_cancel():
             return
         try:
-            result = job()
+            result = self.job()
         except BaseException as error:  # whoever asks for the result gets it
             self.future.set_exception(error)
             del self  # the error's traceback has this frame: they would keep one another
@@ -93,8 +87,8 @@ class Workers:
         self._line.append(task)
         return task
 
-    def finish(self, task: Task) -> InferenceFuture:
-        """Wait until a job is done; where no thread has begun it yet, do it here.
+    def finish(self, task: Task) -> InferenceResult:
+        """Return what a job gives, or raise its error; do it here if no thread has begun it.
 
         Raises
         ------
@@ -102,14 +96,14 @@ class Workers:
             If this is a forked child, in which nobody does it.
         """
         try:
-            if self._line.remove(task):  # sooner than another thread would
-                task.run()
+            if self._line.remove(task):
+                return task.job()  # sooner than another thread would
             while not task.future.done():
                 with suppress(FutureTimeoutError):
                     task.future.exception(_WAKE_S)
-            return task.future
+            return task.future.result()
         finally:
-            del task  # an error's traceback knows this frame: they would keep one another
+            del task  # an error's traceback has this frame: they would keep one another
 
     def close(self) -> None:
         """Cancel what waits; what runs ends by itself, and its thread then. Safe to repeat."""
