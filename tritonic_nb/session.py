@@ -11,12 +11,13 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from tritonic_nb import render
+from tritonic_nb import flight, render
 from tritonic_nb.call import Call, Options, Setup, Stopwatch, checked_timeout, places_of
 from tritonic_nb.choice import Choice, choose
 from tritonic_nb.errors import (
@@ -34,8 +35,9 @@ from tritonic_nb.errors import (
     TritonicError,
     brief,
 )
+from tritonic_nb.frames import open_frames
 from tritonic_nb.images import ImageTransform
-from tritonic_nb.inputs import Prepared, prepare, transform_of
+from tritonic_nb.inputs import OPTIONS, Prepared, prepare, transform_of
 from tritonic_nb.leftovers import Leftovers, find_leftovers
 from tritonic_nb.memory import Region, RegionDescriptor, SharedMemoryType, require_supported
 from tritonic_nb.monitoring import holders_text
@@ -54,6 +56,7 @@ from tritonic_nb.transport import (
     Transport,
 )
 from tritonic_nb.views import InputViews
+from tritonic_nb.workers import InferenceFuture, Workers
 
 __all__ = ["ModelStatus", "ServerAddress", "Session"]
 
@@ -135,6 +138,9 @@ class Session:
         The permissions of the regions' files. A server that runs as another
         user needs ``0o666`` (or ``0o660`` and a common group), and then others
         on this machine can read and change the tensors.
+    in_flight
+        How many requests of :meth:`submit`, :meth:`map` and :meth:`stream` are on
+        their way at the same time, from 1 to 256. Each has regions of its own.
 
     Raises
     ------
@@ -183,6 +189,7 @@ class Session:
         ssl: SSLOptions | bool = False,
         load: bool | None = None,
         mode: int = 0o600,
+        in_flight: int = 4,
     ) -> None:
         if verbose:
             _log_to_stream()
@@ -197,6 +204,7 @@ class Session:
         self._pid = os.getpid()
         self._owner = server  # kept: a Server that nobody holds stops
         self._timeout_s = checked_timeout(timeout)
+        self._in_flight = flight.checked_in_flight(in_flight)
         self._load = not isinstance(server, str) if load is None else load
         self._choice = _NO_CHOICE
         self._setup = Setup(*_checked_kinds(shared_memory, device, output_shared_memory))
@@ -208,6 +216,8 @@ class Session:
         self._finalizer = weakref.finalize(
             self, _close_forgotten, self._regions, self._transport, self._pid
         )
+        # After the finalizer: at exit they stop before the regions go.
+        self._workers = Workers(self._in_flight)
         try:
             self._server = self._transport.server_metadata()
             self._choice = self._chosen(self._setup.kinds, self._setup.device)
@@ -774,6 +784,187 @@ class Session:
             labels=call.model.labels,
         )
 
+    # Several at a time
+
+    def submit(self, inputs: Any = None, /, **options: Any) -> InferenceFuture:
+        """Run the model once, in the background.
+
+        Never waits: of all that were submitted, `in_flight` are on their way at the
+        same time, and the others in the order of their coming.
+
+        Parameters
+        ----------
+        inputs
+            As for :meth:`infer`; they must be given. Arrays are read when the turn
+            has come: do not change them before the result is there.
+        options
+            As for :meth:`infer`, inputs by name included. The time limit counts from
+            the turn on.
+
+        Returns
+        -------
+        InferenceFuture
+            ``result()`` waits for the :class:`~tritonic_nb.InferenceResult` or raises
+            what :meth:`infer` would; ``cancel()`` works as long as its turn has not
+            come. ``await session.submit(...)`` works, too. :meth:`close` cancels
+            those that wait.
+
+        Raises
+        ------
+        ArgumentError
+            Without inputs: what lies in :attr:`inputs` might change meanwhile.
+        SessionClosedError
+            If the session was closed.
+
+        Examples
+        --------
+        >>> futures = [session.submit(picture) for picture in pictures]
+        >>> results = [future.result() for future in futures]
+        """
+        self._usable()
+        if inputs is None and not options.keys() - OPTIONS:
+            raise ArgumentError(
+                "nothing was given to submit; what lies in session.inputs may change meanwhile",
+                "give the inputs, or use infer(), which waits",
+            )
+        return self._workers.submit(partial(self.infer, inputs, **options)).future
+
+    def map(
+        self,
+        items: Iterable[Any],
+        /,
+        *,
+        in_flight: int | None = None,
+        progress: bool = True,
+        total: int | None = None,
+        return_exceptions: bool = False,
+        **options: Any,
+    ) -> Iterator[InferenceResult]:
+        """Run the model on each of many items, several at a time; results come in order.
+
+        While the server works on some, others are prepared (pictures are read
+        and made tensors), so that neither waits for the other.
+
+        Parameters
+        ----------
+        items
+            Each is what :meth:`infer` takes as its inputs: an array, a picture's path,
+            a mapping of arrays by name. They may be a generator without an end: at
+            most `in_flight` are taken whose results were not given yet. Arrays must
+            not be changed before their results are there.
+        in_flight
+            How many are on their way at the same time, where it differs from the
+            session's. For a model with sequences only 1, which keeps their order.
+        progress
+            Whether to show it: as a bar in a notebook, which ends as a line of text,
+            or in a terminal.
+        total
+            How many items there are, for the progress, where ``len(items)`` does not tell.
+        return_exceptions
+            Whether an error is given in its place and all goes on, instead of raised.
+        options
+            As for :meth:`infer`, the same for all; inputs by name included.
+
+        Yields
+        ------
+        InferenceResult
+            In the order of the items.
+
+        Raises
+        ------
+        ArgumentError
+            If an argument is of the wrong form; at once.
+        TritonicError
+            As :meth:`infer`, in the item's place, with its number, counted from 0. An
+            error that `items` itself raises comes as it is, after the results of what
+            was taken before.
+        SessionClosedError
+            If the session was closed; never given as a result.
+
+        Notes
+        -----
+        When it ends early (an error, Ctrl-C, ``break``), nothing new begins, and what
+        is on its way ends in the background. With ``copy=False`` a result has its
+        region for as long as it is kept, so that keeping them all takes memory for all.
+
+        Examples
+        --------
+        >>> for result in session.map(paths):
+        ...     print(result.top_k(1))
+        """
+        model = self._usable().chosen
+        iterator, known = flight.checked_items(items)
+        return flight.in_order(
+            flight.jobs_of(self.infer, iterator, options),
+            flight.in_flight_of(model, in_flight, self._in_flight),
+            render.Progress(known if total is None else total, show=progress),
+            return_exceptions=return_exceptions,
+        )
+
+    def stream(
+        self,
+        source: Any,
+        /,
+        *,
+        every: int = 1,
+        limit: int | None = None,
+        in_flight: int | None = None,
+        progress: bool = True,
+        return_exceptions: bool = False,
+        **options: Any,
+    ) -> Iterator[InferenceResult]:
+        """Run the model on the pictures of a folder, an animation or a video, in order.
+
+        They are read one after the other, never all at once, several ahead.
+
+        Parameters
+        ----------
+        source
+            The path of a folder of pictures (in the order of their names, 2 before 10;
+            hidden files and folders in it are left out), of an animated GIF, WebP or
+            PNG, of a TIFF file with pages, or of a video, for which PyAV is needed:
+            ``pip install 'tritonic-nb[video]'``. Paths of pictures are taken, too.
+        every
+            2 for each second frame, and so on.
+        limit
+            The most frames.
+        in_flight, progress, return_exceptions
+            As for :meth:`map`.
+        options
+            As for :meth:`infer`, the same for all.
+
+        Yields
+        ------
+        InferenceResult
+            In order, each with its :attr:`~tritonic_nb.InferenceResult.source`: the file,
+            the frame and its time.
+
+        Raises
+        ------
+        ArgumentError
+            If an argument is of the wrong form; at once.
+        ImageReadError, ImageTooLargeError
+            At once if there is nothing that can be read; in its place, with the file, if
+            a picture or frame cannot.
+        TritonicError
+            As :meth:`map`.
+
+        Examples
+        --------
+        >>> for result in session.stream("holiday.mp4", every=30):
+        ...     print(result.source, result.top_k(1))
+        """
+        model = self._usable().chosen
+        frames, total = open_frames(source, every=every, limit=limit)
+        return flight.in_order(
+            flight.jobs_of_frames(self.infer, frames, options),
+            flight.in_flight_of(model, in_flight, self._in_flight),
+            render.Progress(total, show=progress),
+            return_exceptions=return_exceptions,
+        )
+
+    # What infer() does
+
     def _understood(
         self,
         setup: Setup,
@@ -989,6 +1180,7 @@ class Session:
         # Without the lock, which another thread may have while its server takes its time.
         if not self.closed:
             self._closing = True
+            self._workers.close()
             self._views.drop()
             _close(self._regions, self._transport)
             self._finalizer.detach()  # last: interrupted, it can be closed again
