@@ -8,15 +8,15 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-import tritonclient.http as http
+from tritonclient import http
 from tritonclient.utils import shared_memory, triton_to_np_dtype
 
 from tritonic_nb.benchmark.endpoint import Endpoint
 from tritonic_nb.benchmark.way import Way
 
 try:
-    import tritonclient.grpc as grpc
-except ImportError:  # an extra of tritonclient, which this package can do without
+    from tritonclient import grpc
+except (ImportError, RuntimeError):  # it is an extra, and says RuntimeError where it is missing
     grpc = None
 
 __all__ = ["ClientGrpc", "ClientHttp", "ClientSharedMemory", "ClientSharedMemoryCopy", "has_grpc"]
@@ -40,7 +40,7 @@ class ClientHttp(Way):
     def _open(self) -> None:
         endpoint = self.endpoint
         self.client = self._connected()
-        self._held.callback(lambda: self.client.close())  # whichever it is by then
+        self._held.callback(self._hang_up)
         self.input = self.library.InferInput(endpoint.input, list(self.shape), "FP32")
         self.output = self._requested()
 
@@ -58,8 +58,11 @@ class ClientHttp(Way):
 
     def reconnect(self) -> None:
         """Begin with a new client, which has a connection of its own."""
-        self.client.close()
+        self._hang_up()
         self.client = self._connected()
+
+    def _hang_up(self) -> None:
+        self.client.close()
 
 
 class ClientGrpc(ClientHttp):

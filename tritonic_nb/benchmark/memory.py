@@ -85,7 +85,7 @@ def _peak_growth(kind: type[Way], endpoint: Endpoint, nbytes: int) -> int:
         else:
             way.put(tensor(nbytes))
         for _ in range(_EXCHANGES):
-            way.answer(way.exchange())
+            way.answer(way.exchange()).sum()  # read, so that its pages count wherever they are
     finally:
         way.close()
     return _status_nbytes("VmHWM") - before

@@ -103,7 +103,10 @@ def run_rounds(ways: Sequence[Way], plan: Plan, shuffle: random.Random) -> Mappi
 
 
 def timed_ms(way: Way) -> float:
-    """Return how long one exchange takes, in milliseconds; letting go of the answer is not timed."""
+    """Return how long one exchange takes, in milliseconds.
+
+    Letting go of the answer is not part of it.
+    """
     started = time.perf_counter()
     given = way.exchange()
     took = time.perf_counter() - started

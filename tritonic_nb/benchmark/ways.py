@@ -18,7 +18,12 @@ from tritonic_nb.benchmark.client_ways import (
     has_grpc,
 )
 from tritonic_nb.benchmark.endpoint import Endpoint
-from tritonic_nb.benchmark.session_ways import SessionCopies, SessionInPlace, SessionWire
+from tritonic_nb.benchmark.session_ways import (
+    SessionCopies,
+    SessionFilled,
+    SessionInPlace,
+    SessionWire,
+)
 from tritonic_nb.benchmark.way import Way, tensor
 from tritonic_nb.errors import ServerRefusedError
 
@@ -28,6 +33,7 @@ WAYS: Sequence[type[Way]] = (
     BareSocket,
     Prepared,
     SessionInPlace,
+    SessionFilled,
     SessionCopies,
     ClientSharedMemory,
     ClientSharedMemoryCopy,
