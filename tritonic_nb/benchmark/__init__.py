@@ -31,7 +31,8 @@ shared memory and over the wire; a request that is written once; and a bare sock
     loop) by the number of requests in flight; ``"0"`` is the loop.
 ``targets``
     For each ``what`` is compared, the ``limit``, whether `measured` is to be ``at_most``
-    that, the ``unit``, what was ``measured`` and whether it is ``met``; both may be null.
+    that, the ``unit``, what was ``measured``, what it would be ``at_best`` (if the session
+    took no longer than the bare socket), and whether it is ``met``; null where not known.
 ``left_out``
     Sentences: what was not measured, and why.
 """

@@ -36,6 +36,7 @@ _BOTTOM = 50
 _NAME_STEP = 16  # from one name to the next, at least
 _NAMES_GAP = 24  # from the plot to the names: room for what joins a name to its line
 _MARKER = 5.0
+_SIZE = 8.5  # of all texts but the title, in points
 _LEAST_WIDTH = 480
 
 
@@ -116,7 +117,7 @@ def curves(
         raise ArgumentError("there is no line of numbers above 0 to draw", "give one")
     figure = new_card(width, height)
     draw_title(figure, title)
-    names = max(_text_width(figure, line) for line in lines)
+    names = max(_text_width(figure, line.name, bold=line.strong) for line in lines)
     right = width - MARGIN - names - _NAMES_GAP
     xs = sorted({x for x, _ in points})
     x_scale = _Scale(xs[0] / 1.25, xs[-1] * 1.25, _LEFT, right)
@@ -124,9 +125,8 @@ def curves(
     y_scale = _Scale(lowest / 1.4, highest * 1.4, height - _BOTTOM, _TOP)
     _draw_grid(figure, y_scale, (_LEFT, right))
     _draw_sizes(figure, x_scale, xs, y_scale.start, x_text)
-    draw_text(figure, MARGIN, _TOP - 10, y_label, size=8.5, color=MUTED)
-    middle = (_LEFT + right) / 2 - len(x_label) * 3
-    draw_text(figure, middle, height - 14, x_label, size=8.5, color=MUTED)
+    draw_text(figure, MARGIN, _TOP - 10, y_label, size=_SIZE, color=MUTED)
+    _draw_centred(figure, (_LEFT + right) / 2, height - 14, x_label)
     for line in lines:
         _draw_line(figure, line, x_scale, y_scale)
     _draw_names(figure, lines, (x_scale, y_scale), right + _NAMES_GAP)
@@ -138,7 +138,7 @@ def _draw_grid(figure: Figure, scale: _Scale, ends: tuple[float, float]) -> None
     for value in _round_numbers(scale.low, scale.high):
         y, whole = scale(value), _is_power(value)
         _draw_stroke(figure, ends, (y, y), EDGE if whole else TRACK, 1.0 if whole else 0.6)
-        draw_text(figure, ends[0] - 8, y + 4, f"{value:g}", size=8.5, color=MUTED, right=True)
+        draw_text(figure, ends[0] - 8, y + 4, f"{value:g}", size=_SIZE, color=MUTED, right=True)
 
 
 def _draw_sizes(
@@ -149,11 +149,11 @@ def _draw_sizes(
     free = -math.inf
     for x in xs:
         at, written = scale(x), text(x)
-        half = len(written) * 3.4
+        half = _text_width(figure, written) / 2
         _draw_stroke(figure, (at, at), (y, y + 4), MUTED, 1.0)
         if at - half > free:
-            draw_text(figure, at - half, y + 17, written, size=8.5, color=MUTED)
-            free = at + half
+            _draw_centred(figure, at, y + 17, written)
+            free = at + half + 4
 
 
 def _draw_line(figure: Figure, line: Curve, x_scale: _Scale, y_scale: _Scale) -> None:
@@ -186,7 +186,7 @@ def _draw_names(
     for line, end, y in zip(ordered, ends, _apart(ends, _TOP, y_scale.start), strict=True):
         start = x_scale(line.points[-1][0])
         _draw_stroke(figure, (start + 4, left - 4), (end, y), line.color, 0.7)
-        draw_text(figure, left, y + 4, line.name, size=8.5, color=line.color, bold=line.strong)
+        draw_text(figure, left, y + 4, line.name, size=_SIZE, color=line.color, bold=line.strong)
 
 
 def _apart(wanted: Sequence[float], low: float, high: float) -> list[float]:
@@ -221,9 +221,14 @@ def _draw_stroke(
     )
 
 
-def _text_width(figure: Figure, line: Curve) -> float:
-    """Return the width of a line's name, by writing it where nobody sees it."""
-    width = draw_text(figure, 0, 0, line.name, size=8.5, bold=line.strong)
+def _draw_centred(figure: Figure, x: float, y: float, text: str) -> None:
+    half = _text_width(figure, text) / 2
+    draw_text(figure, x - half, y, text, size=_SIZE, color=MUTED)
+
+
+def _text_width(figure: Figure, text: str, *, bold: bool = False) -> float:
+    """Return the width of a text, by writing it and taking it away again."""
+    width = draw_text(figure, 0, 0, text, size=_SIZE, bold=bold)
     figure.axes[0].texts[-1].remove()
     return width
 
