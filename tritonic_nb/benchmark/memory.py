@@ -49,14 +49,23 @@ def measure_memory(
 def _in_child(kind: type[Way], endpoint: Endpoint, nbytes: int) -> int:
     # Over a pipe: a command line is for everybody to see, and there are headers in it.
     order = {"way": kind.key, "nbytes": nbytes, "endpoint": asdict(endpoint)}
-    child = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", __name__],
-        input=json.dumps(order), capture_output=True, text=True, check=False, timeout=_LIMIT_S,
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            printed, told = child.communicate(json.dumps(order), timeout=_LIMIT_S)
+        except BaseException:  # an interrupt: what the child has goes as with every killed process
+            child.kill()
+            child.wait()
+            raise
     if child.returncode:
-        lines = child.stderr.strip().splitlines() or ["no word"]
+        lines = told.strip().splitlines() or ["no word"]
         raise ServerRefusedError(f"{kind.label}: its memory could not be measured: {lines[-1]}")
-    return int(child.stdout)
+    return int(printed)
 
 
 def main() -> int:

@@ -117,7 +117,8 @@ def curves(
         raise ArgumentError("there is no line of numbers above 0 to draw", "give one")
     figure = new_card(width, height)
     draw_title(figure, title)
-    names = max(_text_width(figure, line.name, bold=line.strong) for line in lines)
+    longest = max(_text_width(figure, line.name, bold=line.strong) for line in lines)
+    names = min(longest, width / 3)
     right = width - MARGIN - names - _NAMES_GAP
     xs = sorted({x for x, _ in points})
     x_scale = _Scale(xs[0] / 1.25, xs[-1] * 1.25, _LEFT, right)
@@ -129,7 +130,7 @@ def curves(
     _draw_centred(figure, (_LEFT + right) / 2, height - 14, x_label)
     for line in lines:
         _draw_line(figure, line, x_scale, y_scale)
-    _draw_names(figure, lines, (x_scale, y_scale), right + _NAMES_GAP)
+    _draw_names(figure, lines, (x_scale, y_scale), (right + _NAMES_GAP, names))
     return Picture(encode_png(rendered(figure)), _text(lines, title, x_text), width=width)
 
 
@@ -177,16 +178,22 @@ def _draw_line(figure: Figure, line: Curve, x_scale: _Scale, y_scale: _Scale) ->
 
 
 def _draw_names(
-    figure: Figure, lines: Sequence[Curve], scales: tuple[_Scale, _Scale], left: float
+    figure: Figure,
+    lines: Sequence[Curve],
+    scales: tuple[_Scale, _Scale],
+    place: tuple[float, float],
 ) -> None:
     """Write each line's name beside its end, apart from the others."""
-    x_scale, y_scale = scales
+    (x_scale, y_scale), (left, room) = scales, place
     ordered = sorted(lines, key=lambda line: y_scale(line.points[-1][1]))
     ends = [y_scale(line.points[-1][1]) for line in ordered]
     for line, end, y in zip(ordered, ends, _apart(ends, _TOP, y_scale.start), strict=True):
         start = x_scale(line.points[-1][0])
         _draw_stroke(figure, (start + 4, left - 4), (end, y), line.color, 0.7)
-        draw_text(figure, left, y + 4, line.name, size=_SIZE, color=line.color, bold=line.strong)
+        draw_text(
+            figure, left, y + 4, line.name,
+            room=room, size=_SIZE, color=line.color, bold=line.strong,
+        )  # fmt: skip
 
 
 def _apart(wanted: Sequence[float], low: float, high: float) -> list[float]:
