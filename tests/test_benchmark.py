@@ -205,6 +205,7 @@ def test_a_size_without_room_is_left_out() -> None:
         (["--json", "/no/such/folder/file"], 1, "cannot be written"),
         (["--url", "http://localhost:8000"], 1, "is not an address"),
         (["--grpc-url", "localhost:8001"], 1, "no HTTP address"),
+        (["--model", "simple"], 1, "model 'simple' cannot be measured: it has INPUT0 INT32"),
         (["--url", "127.0.0.1:1"], 1, "no Triton server answers at http://127.0.0.1:1"),
     ],
 )

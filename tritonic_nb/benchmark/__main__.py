@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tritonic_nb.benchmark.interrupts import handled
 from tritonic_nb.benchmark.plot import plot
 from tritonic_nb.benchmark.run import FULL, QUICK, Amount, run
 from tritonic_nb.errors import ArgumentError, TritonicError
@@ -40,14 +42,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for path in (options.json, options.plot):
             _check_file(path)
-        report = run(
-            _amount(options),
-            url=options.url,
-            grpc_url=options.grpc_url,
-            model=options.model,
-            profiled=options.profile,
-            progress=lambda line: print(f"measuring: {line}", file=sys.stderr, flush=True),
-        )
+        with handled():
+            report = run(
+                _amount(options),
+                url=options.url,
+                grpc_url=options.grpc_url,
+                model=options.model,
+                profiled=options.profile,
+                progress=lambda line: print(f"measuring: {line}", file=sys.stderr, flush=True),
+            )
     except TritonicError as error:
         print(f"tritonic_nb.benchmark: {error}", file=sys.stderr)
         return 1
@@ -137,10 +140,10 @@ def _rounds(text: str) -> int:
 
 def _check_file(path: Path | None) -> None:
     """Refuse now what could not be written after some minutes."""
-    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
         raise ArgumentError(
-            f"{path} cannot be written: it is a folder, or its folder does not exist",
-            "name a file in a folder of yours",
+            f"{path} cannot be written: it is a folder, or not in a folder of yours",
+            "name a file in a folder that you may write to",
         )
 
 

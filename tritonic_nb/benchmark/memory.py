@@ -58,9 +58,14 @@ def _in_child(kind: type[Way], endpoint: Endpoint, nbytes: int) -> int:
     ) as child:
         try:
             printed, told = child.communicate(json.dumps(order), timeout=_LIMIT_S)
-        except BaseException:  # an interrupt: what the child has goes as with every killed process
+        except BaseException as error:  # what the child has goes as with every killed process
             child.kill()
             child.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise ServerRefusedError(
+                    f"{kind.label}: its memory was not measured within {_LIMIT_S} s",
+                    "choose smaller sizes, or an idle machine",
+                ) from error
             raise
     if child.returncode:
         lines = told.strip().splitlines() or ["no word"]

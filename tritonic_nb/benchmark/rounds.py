@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tritonic_nb.benchmark.interrupts import held_back
 from tritonic_nb.benchmark.way import Way
 
 __all__ = ["MOST_ROUNDS", "Plan", "Series", "quiet", "run_rounds", "timed_ms"]
@@ -94,10 +95,11 @@ def run_rounds(ways: Sequence[Way], plan: Plan, shuffle: random.Random) -> Mappi
             if done >= _FEWEST_ROUNDS and time.perf_counter() > until:
                 break
             for way in shuffle.sample(ways, len(ways)):
-                way.reconnect()
-                for _ in range(_WARM_UPS):
-                    way.exchange()
-                series[way.key].connections.append([timed_ms(way) for _ in range(repeats)])
+                with held_back():
+                    way.reconnect()
+                    for _ in range(_WARM_UPS):
+                        way.exchange()
+                    series[way.key].connections.append([timed_ms(way) for _ in range(repeats)])
                 gc.collect()
     return series
 

@@ -18,6 +18,7 @@ from tritonic_nb.benchmark.client_ways import (
     has_grpc,
 )
 from tritonic_nb.benchmark.endpoint import Endpoint
+from tritonic_nb.benchmark.interrupts import held_back
 from tritonic_nb.benchmark.session_ways import (
     SessionCopies,
     SessionFilled,
@@ -25,7 +26,7 @@ from tritonic_nb.benchmark.session_ways import (
     SessionWire,
 )
 from tritonic_nb.benchmark.way import Way, tensor
-from tritonic_nb.errors import ServerRefusedError
+from tritonic_nb.errors import ServerRefusedError, ServerUnreachableError
 
 __all__ = ["WAYS", "opened", "ways_to"]
 
@@ -59,24 +60,34 @@ def opened(kinds: Sequence[type[Way]], endpoint: Endpoint, nbytes: int) -> Itera
     ------
     ServerRefusedError
         If an answer is not what was sent, or NVIDIA's library cannot do its part.
+    ServerUnreachableError
+        If the server went away meanwhile.
     """
     first, second = tensor(nbytes, seed=1), tensor(nbytes, seed=2)
-    with contextlib.ExitStack() as stack:
-        ways = []
-        try:
-            for kind in kinds:
+    ways: list[Way] = []
+    stack = contextlib.ExitStack()
+    try:
+        for kind in kinds:
+            with held_back():
                 way = kind(endpoint, nbytes)
                 stack.callback(way.close)
                 ways.append(way)
                 for sent in (second, first):  # two, so that no answer is one of before
                     _check(way, sent)
-            yield ways
-        except BaseException as error:
-            # Views that an interrupted exchange still has would keep a region from closing.
-            traceback.clear_frames(error.__traceback__)
-            if isinstance(error, InferenceServerException):
-                raise ServerRefusedError(f"tritonclient: {error}") from error
-            raise
+        yield ways
+    except BaseException as error:
+        # A view that a failed exchange still has would keep tritonclient's region from closing.
+        traceback.clear_frames(error.__traceback__)
+        if isinstance(error, InferenceServerException):
+            raise ServerRefusedError(f"tritonclient: {error}") from error
+        if isinstance(error, OSError):  # from a socket, tritonclient's or the bare one
+            raise ServerUnreachableError(
+                f"the server at {endpoint.url} was lost: {error}", "look whether it still runs"
+            ) from error
+        raise
+    finally:
+        with held_back():
+            stack.close()
 
 
 def _check(way: Way, sent: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:
