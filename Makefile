@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 TESTS ?= tests notebooks
 
-.PHONY: lab test faults lint browser clean
+.PHONY: lab test faults bench lint browser clean
 
 lab: .venv/lab
 	$(BIN)/tritonic-nb prepare
@@ -21,6 +21,12 @@ test: .venv/test browser
 faults: .venv/test
 	$(BIN)/tritonic-nb prepare
 	TRITONIC_NB_FAULTS=full $(BIN)/python -m pytest tests/faults $(ARGS)
+
+# The ways to move a tensor to Triton and back, side by side: four minutes, best on an idle machine.
+# The tables are printed; the figures and the picture for the README go to docs/.
+bench: .venv/test
+	$(BIN)/tritonic-nb prepare
+	$(BIN)/python -m tritonic_nb.benchmark --json docs/benchmark.json --plot docs/benchmark.png $(ARGS)
 
 lint: .venv/test
 	$(BIN)/ruff check .

