@@ -45,6 +45,8 @@ LAZY = {("server", "session")}
 DOORS = {
     "tritonclient": {"transport"},
     "pycurl": {"transport"},
+    "grpc": {"transport"},
+    "google": {"transport"},
     "cuda": {"memory"},
     "matplotlib": {"render"},
     "IPython": {"render"},

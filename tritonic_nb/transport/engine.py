@@ -30,7 +30,7 @@ from tritonic_nb.errors import (
 )
 from tritonic_nb.transport.base import Reply, Request
 
-__all__ = ["CurlEngine", "SSLOptions", "base_url", "without_password"]
+__all__ = ["CurlEngine", "SSLOptions", "base_url", "is_loopback", "without_password"]
 
 _CONNECT_TIMEOUT_MS = 5_000
 _WAKE_S = 0.2  # how long Ctrl-C may go unnoticed
@@ -77,7 +77,13 @@ class SSLOptions:
             object.__setattr__(self, name, path)  # frozen; as text, whatever kind of path it was
 
 
-def base_url(url: str, options: SSLOptions | None = None) -> str:
+def base_url(
+    url: str,
+    options: SSLOptions | None = None,
+    *,
+    schemes: tuple[str, str] = ("http", "https"),
+    port: int = _DEFAULT_PORT,
+) -> str:
     """Return the address in full, such as ``"http://localhost:8000"``.
 
     Parameters
@@ -87,27 +93,31 @@ def base_url(url: str, options: SSLOptions | None = None) -> str:
         ``https://``, perhaps with a path before Triton's own.
     options
         Given, the connection is encrypted.
+    schemes
+        What an address may start with, without and with encryption.
+    port
+        The port of an address that names none and has no scheme.
 
     Raises
     ------
     ArgumentError
         If it is no such address.
     """
-    scheme = "https" if options else "http"
-    remedy = "give host:port, http://host:port or https://host:port"
+    scheme = schemes[1] if options else schemes[0]
+    remedy = f"give host:port, {schemes[0]}://host:port or {schemes[1]}://host:port"
     if not isinstance(url, str):
         raise ArgumentError(f"{brief(url)} is not an address", remedy)
     shown = without_password(url)
     full = url if "://" in url else f"{scheme}://{url}"
     try:
         parts = urlsplit(full)
-        host, port = parts.hostname, parts.port
+        host, given = parts.hostname, parts.port
     except ValueError as error:
         # The library's own text is left out: it quotes what may be a password.
         raise ArgumentError(
             f"{shown!r} is not an address: its host or port cannot be read", remedy
         ) from error
-    if parts.scheme not in ("http", "https") or (options and parts.scheme == "http"):
+    if parts.scheme not in schemes or (options and parts.scheme == schemes[0]):
         raise ArgumentError(f"{shown!r} is not an address for {scheme.upper()}", remedy)
     if not url.isascii() or not url.isprintable():
         raise ArgumentError(
@@ -116,10 +126,10 @@ def base_url(url: str, options: SSLOptions | None = None) -> str:
         )
     if not host or parts.netloc.endswith(":") or any(c.isspace() for c in url):
         raise ArgumentError(f"{shown!r} is not an address: it names no host, or no port", remedy)
-    if port is None and "://" not in url:
+    if given is None and "://" not in url:
         if not re.fullmatch(r"[^/?#]+", url):
             raise ArgumentError(f"{shown!r} is not an address: it names no port", remedy)
-        parts = parts._replace(netloc=f"{parts.netloc}:{_DEFAULT_PORT}")
+        parts = parts._replace(netloc=f"{parts.netloc}:{port}")
     return parts._replace(query="", fragment="").geturl().rstrip("/")
 
 
@@ -244,8 +254,8 @@ class CurlEngine:
             )
         return ServerUnreachableError(
             f"no Triton server answers at {where}: {text}",
-            "check the address and port (Triton's HTTP port is 8000), and that the server runs; "
-            "tritonic_nb.serve() starts one here",
+            "check the address and port (Triton's HTTP port is 8000; its gRPC port, 8001, is for "
+            "protocol='grpc'), and that the server runs; tritonic_nb.serve() starts one here",
         )
 
 
@@ -274,7 +284,7 @@ class _Connection:
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, _CONNECT_TIMEOUT_MS)
         curl.setopt(pycurl.BUFFERSIZE, _CHUNK_NBYTES)
         curl.setopt(pycurl.OPENSOCKETFUNCTION, self._open_socket)
-        if _is_loopback(urlsplit(url).hostname or ""):
+        if is_loopback(urlsplit(url).hostname or ""):
             curl.setopt(pycurl.PROXY, "")
         if url.startswith("https"):
             self._encrypt(options)
@@ -366,7 +376,8 @@ class _Connection:
             self._curl.setopt(pycurl.SSL_VERIFYHOST, 0)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or number, is this machine."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
