@@ -6,9 +6,11 @@ is written once, as bytes, and its tensors travel as raw contents.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -307,7 +309,8 @@ class GrpcTransport:
 def _messages() -> ModuleType:
     """Return the messages of Triton's protocol."""
     try:
-        from tritonclient.grpc import service_pb2
+        with _quiet():
+            from tritonclient.grpc import service_pb2
     except (ImportError, RuntimeError) as error:  # tritonclient makes the one of the other
         raise ArgumentError(
             f"protocol 'grpc' needs packages that are not installed: {error.__cause__ or error}",
@@ -315,6 +318,21 @@ def _messages() -> ModuleType:
         ) from error
     messages: ModuleType = service_pb2
     return messages
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep gRPC from writing notes of its own to the notebook, unless somebody wants them.
+
+    It looks once, when it is imported.
+    """
+    wanted = "GRPC_VERBOSITY" in os.environ
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    try:
+        yield
+    finally:
+        if not wanted:
+            os.environ.pop("GRPC_VERBOSITY", None)
 
 
 def _unreadable(doing: str, error: Exception) -> ServerRefusedError:
