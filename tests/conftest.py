@@ -58,10 +58,14 @@ def skip_without(protocol: str) -> str:
     return protocol
 
 
+BOTH = pytest.mark.parametrize("protocol", ["http", "grpc"], indirect=True)
+"""Run a test with both protocols."""
+
+
 @pytest.fixture
-def protocol() -> str:
-    """What sessions speak. Folders whose tests are run with both have one of their own."""
-    return "http"
+def protocol(request: pytest.FixtureRequest) -> str:
+    """What sessions speak."""
+    return skip_without(getattr(request, "param", "http"))
 
 
 @pytest.fixture
