@@ -41,9 +41,9 @@ _WRONG_PORT = (
 # A status says either what the server said or what gRPC itself found, and only its text tells
 # which. These are gRPC's own: no connection was had, or it ended in the middle of a call.
 _NOT_SENT = re.compile(r"failed to connect to all addresses|errors resolving |DNS resolution fail")
-_BROKEN = re.compile(
-    r"Stream removed|Received RST_STREAM|Received http2 header with status|No status received"
-)
+_BROKEN = re.compile(r"Stream removed|Received RST_STREAM")
+_NO_GRPC = re.compile(r"Received http2 header with status|No status received")
+_NO_SUCH_CALL = re.compile(r"$|unknown service|method not found", re.IGNORECASE)
 # Triton's refusals that have the status UNAVAILABLE and no error of their own. With any other
 # text it may be a gateway that answers while the server is still at it.
 _REFUSALS = re.compile(
@@ -154,6 +154,7 @@ class Channel:
         """
         connection = self._connection
         if connection is None or connection.pid != os.getpid():  # forked: it is the parent's
+            self._refuse_if_broken()
             connection = self._connection = _Connection(self._opened())
         reply = connection.call(_SERVICE + method, message, timeout_s, self._metadata)
         if isinstance(reply, bytes):
@@ -190,6 +191,17 @@ class Channel:
         """Close the channel, as soon as no call is under way; safe to repeat."""
         self._connection = None
 
+    def _refuse_if_broken(self) -> None:
+        """Refuse to use gRPC in a forked child where it would crash."""
+        if _forks.broken:
+            unusable = ServerUnreachableError(
+                f"{self.url} cannot be reached: this process was forked while calls of gRPC were "
+                "under way in other threads, and gRPC does not survive that",
+                "use protocol='http' in it, or start processes with the method 'spawn'",
+            )
+            unusable.sent = False
+            raise unusable
+
     def _opened(self) -> Any:
         try:
             return errand.open_channel(self._address)
@@ -211,24 +223,34 @@ class Channel:
             unreachable = self._no_connection(text)
             unreachable.sent = False
             return unreachable
+        return self._no_reply(status, doing) or error_from_server(text, doing)
+
+    def _no_reply(self, status: _Status, doing: str) -> ServerUnreachableError | None:
+        """Return our error for a call whose status is not the server's reply, or None."""
+        code, text = status
         if code == "CANCELLED" or _BROKEN.match(text):
             return ServerUnreachableError(
                 f"{doing}: the call to {self.url} ended before it was answered: {text or code}",
                 "the server may or may not have done it: look whether it still runs, and try again",
             )
-        if code == "UNIMPLEMENTED" and re.match(r"$|unknown service|method not found", text, re.I):
+        if _NO_GRPC.match(text):
+            return ServerUnreachableError(
+                f"{doing}: what answers at {self.url} does not speak gRPC: {text}",
+                "a gateway before the server, most likely, so that it may or may not have done it: "
+                f"give the gateway more time, or {_WRONG_PORT}",
+            )
+        if code == "UNIMPLEMENTED" and _NO_SUCH_CALL.match(text):
             return ServerUnreachableError(
                 f"what answers at {self.url} is not Triton: it has no such call", _WRONG_PORT
             )
-        error = error_from_server(text, doing)
-        known = type(error) is not ServerRefusedError or _REFUSALS.search(text)
-        if code == "UNAVAILABLE" and not known:
+        known = type(error_from_server(text, doing)) is not ServerRefusedError
+        if code == "UNAVAILABLE" and not known and not _REFUSALS.search(text):
             return ServerUnreachableError(
                 f"{doing}: what answers at {self.url} says that the server is not available: "
                 f"{text or code}",
                 "the server may or may not have done it: look at it, and at any gateway between",
             )
-        return error
+        return None
 
     def _no_connection(self, text: str) -> ServerUnreachableError:
         # The reason stands behind the addresses that were tried.
@@ -273,12 +295,39 @@ class _Connection:
         made = self._calls.get(method)
         if made is None:
             made = self._calls[method] = self._channel.unary_unary(method)
+        call = _Call()
+        _forks.calls.add(call)  # until it is gone, with this frame
         try:
             reply: bytes | None = made(message, timeout=timeout_s, metadata=metadata)
             return reply
         except grpc.RpcError as error:
             # Not the error itself: with its traceback it would keep the channel.
             return _Status(error.code().name, error.details() or "")
+
+
+class _Call:
+    """A call that is under way."""
+
+
+class _Forks:
+    """What a forked child has to know of gRPC in its parent.
+
+    gRPC prepares itself for a fork, but not while other threads are in a call of it:
+    what it has of threads and locks is useless in the child then, and may crash it.
+    """
+
+    def __init__(self) -> None:
+        self.calls: weakref.WeakSet[_Call] = weakref.WeakSet()
+        self.broken = False
+
+    def in_child(self) -> None:
+        """Look at what was under way."""
+        self.broken = self.broken or len(self.calls) > 0
+
+
+_forks = _Forks()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forks.in_child)
 
 
 def _close(channel: Any, owner_pid: int) -> None:

@@ -26,12 +26,11 @@ from tritonic_nb.errors import (
     TritonicError,
     brief,
 )
-from tritonic_nb.tensors import TensorSpec, codec
+from tritonic_nb.tensors import codec
 from tritonic_nb.tensors.dtypes import numpy_dtype
 from tritonic_nb.transport.base import (
     InferReply,
     InferRequest,
-    InputTensor,
     OutputTensor,
     PreparedRequest,
     RegionSlice,
@@ -45,7 +44,7 @@ __all__ = ["GrpcTransport"]
 _CONTROL_TIMEOUT_S = 30.0
 _UNREGISTER_TIMEOUT_S = 5.0  # a server that hangs must not keep a session from closing
 _LOAD_TIMEOUT_S = 600.0  # a large model takes minutes
-_MOST_NBYTES = 2**31 - 1  # of a message, in protobuf
+_MOST_NBYTES = 2**31 - 2**20  # of tensors in a message: protobuf ends at 2 GiB, with the rest
 _FAULT = "this is a fault of the server, or of a proxy between"
 _UNREGISTER = "SystemSharedMemoryUnregister"
 # Where tensors lie that are not raw; FP16 and BF16 always are.
@@ -63,6 +62,7 @@ _CONTENTS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
+_WIDER = {"int_contents": np.int32, "uint_contents": np.uint32}
 
 _log = logging.getLogger("tritonic_nb.transport")
 
@@ -201,9 +201,7 @@ class GrpcTransport:
         if request.version:
             checked_name(request.version, "a version")
         try:
-            written = self._written(request)
-            nbytes = written.ByteSize()
-            message = written.SerializeToString() if nbytes <= _MOST_NBYTES else b""
+            message = self._written(request).SerializeToString()
         except TritonicError:
             raise
         except Exception as error:  # the caller's own objects may raise anything
@@ -211,13 +209,7 @@ class GrpcTransport:
                 f"{doing_inference(request)}: the request cannot be written: {error}",
                 "look at the request's id, sequence, priority and parameters: texts and numbers",
             ) from error
-        if not message:
-            raise ArgumentError(
-                f"{doing_inference(request)}: the request has {nbytes} bytes, and a message of "
-                f"gRPC at most {_MOST_NBYTES}",
-                "send the tensors through shared memory, or with protocol='http'",
-            )
-        return PreparedRequest(request, message, nbytes)
+        return PreparedRequest(request, message, len(message))
 
     def infer(self, prepared: PreparedRequest, timeout_s: float) -> InferReply:
         """Send an inference and read its reply.
@@ -270,6 +262,7 @@ class GrpcTransport:
         written = self._pb.ModelInferRequest(
             model_name=request.model, model_version=request.version, id=request.request_id
         )
+        nbytes = 0
         for tensor in request.inputs:
             made = written.inputs.add(
                 name=tensor.name, datatype=tensor.datatype, shape=tensor.shape
@@ -277,7 +270,15 @@ class GrpcTransport:
             if tensor.region is not None:
                 _name_region(made.parameters, tensor.region)
             else:
-                written.raw_input_contents.append(_raw(tensor))
+                array = np.asarray(tensor.array)
+                nbytes += codec.encoded_nbytes(array)
+                if nbytes > _MOST_NBYTES:
+                    raise ArgumentError(
+                        f"{doing_inference(request)}: the tensors have {nbytes} bytes or more, and "
+                        f"a message of gRPC takes {_MOST_NBYTES}",
+                        "send them through shared memory, or with protocol='http'",
+                    )
+                written.raw_input_contents.append(_raw(array))
         for output in request.outputs:
             asked = written.outputs.add(name=output.name)
             if output.region is not None:
@@ -347,9 +348,8 @@ def _model(model: str, version: str) -> dict[str, str]:
     return {**named, "version": checked_name(version, "a version")} if version else named
 
 
-def _raw(tensor: InputTensor) -> bytes:
-    """Return an input's bytes."""
-    array = np.asarray(tensor.array)
+def _raw(array: npt.NDArray[Any]) -> bytes:
+    """Return a tensor's bytes."""
     data = bytearray(codec.encoded_nbytes(array))
     codec.write(array, memoryview(data))
     return bytes(data)
@@ -395,13 +395,22 @@ def _output_tensor(output: Any, raw: bytes | None, in_regions: Collection[str]) 
     numpy_dtype(datatype)  # or it is none of Triton's
     array: npt.NDArray[Any] | None = None
     if output.HasField("contents"):
-        elements = list(getattr(output.contents, _CONTENTS[datatype]))
-        array = codec.as_tensor(elements, TensorSpec(name, datatype, (-1,))).reshape(shape)
+        array = _listed(output.contents, datatype).reshape(shape)
     elif raw or (raw is not None and name not in in_regions):
         array = codec.decode(raw, datatype, shape, name=name)
         if codec.encoded_nbytes(array) != len(raw):
             raise ValueError(f"{len(raw)} bytes of output {name!r}, {datatype} {list(shape)}")
     return OutputTensor(name, datatype, shape, array)
+
+
+def _listed(contents: Any, datatype: str) -> npt.NDArray[Any]:
+    """Return the elements of a tensor that came as numbers."""
+    field, dtype = _CONTENTS[datatype], numpy_dtype(datatype)
+    came = np.array(getattr(contents, field), _WIDER.get(field, dtype))
+    array = came.astype(dtype)
+    if field in _WIDER and not np.array_equal(array, came):
+        raise ValueError(f"numbers that are none of {datatype}")
+    return array
 
 
 def _document(message: Any) -> dict[str, Any]:
