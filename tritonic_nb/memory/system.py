@@ -315,9 +315,9 @@ class _File:
             self._made = False
             raise
         # Opened anew, so that whoever looks at this process's mappings reads the name.
-        unnamed, self._file = self._file, io.FileIO(self.path, "r+")
-        if unnamed is not None:
-            unnamed.close()
+        if self._file is not None:
+            with self._file:  # which is closed, whatever interrupts this
+                self._file = io.FileIO(self.path, "r+")
 
     def remove(self) -> None:
         """Unlink the file and close its descriptors; a forked child leaves it to its parent.

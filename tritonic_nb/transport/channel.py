@@ -284,7 +284,10 @@ class _Connection:
         self.pid = os.getpid()
         self._channel = channel
         self._calls: dict[str, Any] = {}
-        weakref.finalize(self, _close, channel, self.pid).atexit = False
+        # Not a function of this package, in which Ctrl-C could strike and be lost.
+        self._finalizer = weakref.finalize(self, channel.close)
+        self._finalizer.atexit = False
+        _forks.connections.add(self)
 
     def call(
         self, method: str, message: bytes, timeout_s: float, metadata: list[Any]
@@ -304,6 +307,10 @@ class _Connection:
             # Not the error itself: with its traceback it would keep the channel.
             return _Status(error.code().name, error.details() or "")
 
+    def leave(self) -> None:
+        """Leave the channel to the process that this one was forked from."""
+        self._finalizer.detach()
+
 
 class _Call:
     """A call that is under way."""
@@ -318,21 +325,19 @@ class _Forks:
 
     def __init__(self) -> None:
         self.calls: weakref.WeakSet[_Call] = weakref.WeakSet()
+        self.connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self.broken = False
 
     def in_child(self) -> None:
-        """Look at what was under way."""
+        """Leave the parent's connections alone, and look at what was under way."""
+        for connection in list(self.connections):
+            connection.leave()
         self.broken = self.broken or len(self.calls) > 0
 
 
 _forks = _Forks()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forks.in_child)
-
-
-def _close(channel: Any, owner_pid: int) -> None:
-    if os.getpid() == owner_pid:
-        channel.close()
 
 
 def _checked(headers: Mapping[str, str] | None) -> dict[str, str]:
