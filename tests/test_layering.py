@@ -56,6 +56,8 @@ DOORS = {
     "tritonclient": {"transport", "benchmark"},  # the second compares with it
     "pycurl": {"transport"},
     "httptools": {"transport"},
+    "grpc": {"transport"},
+    "google": {"transport"},
     "cuda": {"memory"},
     "matplotlib": {"render"},
     "IPython": {"render"},

@@ -48,12 +48,13 @@ from tritonic_nb.routine import ReadyRequest, Routine, pattern_of, plain_arrays
 from tritonic_nb.sizes import TensorSize, sizes_of
 from tritonic_nb.tensors import ModelSpec, TensorSpec, codec
 from tritonic_nb.transport import (
-    HttpTransport,
     InferReply,
     InferRequest,
     PreparedRequest,
     SSLOptions,
     Transport,
+    connect,
+    protocol_for,
 )
 from tritonic_nb.views import InputViews
 from tritonic_nb.workers import InferenceFuture, Workers
@@ -76,6 +77,8 @@ class ServerAddress(Protocol):
     @property
     def headers(self) -> Mapping[str, str]:
         """Headers to send with every request."""
+
+    # For ``protocol="grpc"`` it has a ``grpc_url``, too.
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,9 @@ class Session:
     Parameters
     ----------
     server
-        The server's address, ``"localhost:8000"`` or with ``http://`` or
-        ``https://``; or an object with ``url`` and ``headers``, such as the
+        The server's address, ``"localhost:8000"`` or with ``http://``,
+        ``https://``, ``grpc://`` or ``grpcs://``; or an object with ``url`` (for
+        gRPC, ``grpc_url``) and ``headers``, such as the
         :class:`~tritonic_nb.Server` that :func:`~tritonic_nb.serve` gives.
     model, version
         The model to use; None to choose later with :meth:`use`. Version
@@ -130,6 +134,9 @@ class Session:
         Sent with every request, such as the header that opens a restricted API.
     ssl
         True for an encrypted connection, or how it is made.
+    protocol
+        ``"http"`` or ``"grpc"``, which needs ``pip install 'tritonic-nb[grpc]'`` and
+        has another port, Triton's 8001. An address with ``grpc://`` means it.
     load
         Whether a model that is not loaded is loaded on demand. By default it
         is on a server given as an object (one of yours), and not at an address.
@@ -187,13 +194,15 @@ class Session:
         verbose: bool = False,
         headers: Mapping[str, str] | None = None,
         ssl: SSLOptions | bool = False,
+        protocol: str = "http",
         load: bool | None = None,
         mode: int = 0o600,
         in_flight: int = 4,
     ) -> None:
         if verbose:
             _log_to_stream()
-        url, own_headers = _address(server)
+        protocol = protocol_for(protocol, server)
+        url, own_headers = _address(server, protocol)
         if headers is not None and not isinstance(headers, Mapping):
             raise ArgumentError(
                 f"the headers are {brief(headers)}", "give a mapping: {'NAME': 'VALUE'}"
@@ -208,7 +217,7 @@ class Session:
         self._load = not isinstance(server, str) if load is None else load
         self._choice = _NO_CHOICE
         self._setup = Setup(*_checked_kinds(shared_memory, device, output_shared_memory))
-        self._transport: Transport = HttpTransport(url, {**own_headers, **(headers or {})}, options)
+        self._transport = connect(url, {**own_headers, **(headers or {})}, options, protocol)
         self._regions = RegionSet(self._transport, mode=_checked_mode(mode), holders=holders_text)
         # Through a weak reference: a session that is forgotten is to go at once.
         self._views = InputViews(weakref.ref(self), self._regions.slot(held=True))
@@ -1260,11 +1269,12 @@ class Session:
         return kinds[0] if kinds[0] == kinds[1] else f"{kinds[0]}, outputs {kinds[1]}"
 
 
-def _address(server: str | ServerAddress) -> tuple[str, dict[str, str]]:
+def _address(server: str | ServerAddress, protocol: str) -> tuple[str, dict[str, str]]:
     if isinstance(server, str):
         return server, {}
     try:
-        return server.url, dict(server.headers)
+        url: str = server.url if protocol == "http" else server.grpc_url  # type: ignore[attr-defined]
+        return url, dict(server.headers)
     except Exception as error:  # it is asked for what it is, and may be anything
         raise ArgumentError(
             f"{type(server).__name__} is not a server: {error}",

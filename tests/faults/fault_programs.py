@@ -49,9 +49,8 @@ def hear() -> dict[str, Any]:
 
 def opened(config: Mapping[str, Any], model: str = MODEL, **options: Any) -> tritonic_nb.Session:
     """Open a session at the server that the test has."""
-    return tritonic_nb.Session(
-        config["url"], model, headers=config["headers"], **{"load": True, **options}
-    )
+    place = {"headers": config["headers"], "protocol": config["protocol"]}
+    return tritonic_nb.Session(config["url"], model, **{"load": True, **place, **options})
 
 
 def payload(seed: int, nbytes: int) -> npt.NDArray[np.uint8]:
@@ -365,7 +364,8 @@ def views(config: dict[str, Any]) -> None:
         server = None
         if config["ends"] == ["server"]:
             server = stack.enter_context(tritonic_nb.serve([MODEL]))
-            config = {"url": server.url, "headers": server.headers, **config}
+            url = server.grpc_url if config["protocol"] == "grpc" else server.url
+            config = {"url": url, "headers": server.headers, **config}
         for turn in range(config["turns"]):
             for end in config["ends"]:
                 say(end=end, problem="")

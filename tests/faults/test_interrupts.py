@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import tritonic_nb
+from tests.conftest import BOTH
 
 PACKAGE = str(Path(tritonic_nb.__file__).parent)
 FULL = os.environ.get("TRITONIC_NB_FAULTS") == "full"
@@ -141,6 +142,7 @@ def close(session: tritonic_nb.Session) -> Callable[[], object]:
     return session.close
 
 
+@BOTH
 @pytest.mark.timeout(1200 if FULL else 300)
 @pytest.mark.parametrize(
     "job", [first, again, grow, in_place, mapped, alone, unregister, switch, close]

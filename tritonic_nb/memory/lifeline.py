@@ -68,7 +68,8 @@ def registered(name: str, unregister: Mapping[str, object]) -> None:
         The region's name.
     unregister
         The request that unregisters it: ``url``, ``headers``, ``ca_file``,
-        ``cert_file``, ``key_file`` and ``verify``.
+        ``cert_file``, ``key_file`` and ``verify``; and a ``program`` to run, which
+        is given all of it, where it is no HTTP request.
     """
     files = {key: _absolute(unregister.get(key)) for key in ("ca_file", "cert_file", "key_file")}
     _tell("registered", name, unregister={**unregister, **files})

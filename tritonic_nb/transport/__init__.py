@@ -14,6 +14,7 @@ from tritonic_nb.transport.base import (
     Transport,
 )
 from tritonic_nb.transport.http import HttpTransport
+from tritonic_nb.transport.protocol import connect, protocol_for
 
 __all__ = [
     "HttpTransport",
@@ -26,4 +27,6 @@ __all__ = [
     "RequestedOutput",
     "SSLOptions",
     "Transport",
+    "connect",
+    "protocol_for",
 ]

@@ -51,7 +51,13 @@ class SSLOptions:
             object.__setattr__(self, name, path)  # frozen; as text, whatever kind of path it was
 
 
-def base_url(url: str, options: SSLOptions | None = None) -> str:
+def base_url(
+    url: str,
+    options: SSLOptions | None = None,
+    *,
+    schemes: tuple[str, str] = ("http", "https"),
+    port: int = _DEFAULT_PORT,
+) -> str:
     """Return the address in full, such as ``"http://localhost:8000"``.
 
     Parameters
@@ -61,27 +67,31 @@ def base_url(url: str, options: SSLOptions | None = None) -> str:
         ``https://``, perhaps with a path before Triton's own.
     options
         Given, the connection is encrypted.
+    schemes
+        What an address may start with, without and with encryption.
+    port
+        The port of an address that names none and has no scheme.
 
     Raises
     ------
     ArgumentError
         If it is no such address.
     """
-    scheme = "https" if options else "http"
-    remedy = "give host:port, http://host:port or https://host:port"
+    scheme = schemes[1] if options else schemes[0]
+    remedy = f"give host:port, {schemes[0]}://host:port or {schemes[1]}://host:port"
     if not isinstance(url, str):
         raise ArgumentError(f"{brief(url)} is not an address", remedy)
     shown = without_password(url)
     full = url if "://" in url else f"{scheme}://{url}"
     try:
         parts = urlsplit(full)
-        host, port = parts.hostname, parts.port
+        host, given = parts.hostname, parts.port
     except ValueError as error:
         # The library's own text is left out: it quotes what may be a password.
         raise ArgumentError(
             f"{shown!r} is not an address: its host or port cannot be read", remedy
         ) from error
-    if parts.scheme not in ("http", "https") or (options and parts.scheme == "http"):
+    if parts.scheme not in schemes or (options and parts.scheme == schemes[0]):
         raise ArgumentError(f"{shown!r} is not an address for {scheme.upper()}", remedy)
     if not url.isascii() or not url.isprintable():
         raise ArgumentError(
@@ -90,10 +100,10 @@ def base_url(url: str, options: SSLOptions | None = None) -> str:
         )
     if not host or parts.netloc.endswith(":") or any(c.isspace() for c in url):
         raise ArgumentError(f"{shown!r} is not an address: it names no host, or no port", remedy)
-    if port is None and "://" not in url:
+    if given is None and "://" not in url:
         if not re.fullmatch(r"[^/?#]+", url):
             raise ArgumentError(f"{shown!r} is not an address: it names no port", remedy)
-        parts = parts._replace(netloc=f"{parts.netloc}:{_DEFAULT_PORT}")
+        parts = parts._replace(netloc=f"{parts.netloc}:{port}")
     return parts._replace(query="", fragment="").geturl().rstrip("/")
 
 

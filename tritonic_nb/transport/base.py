@@ -238,7 +238,8 @@ class Transport(Protocol):
     def unregister_call(self, name: str) -> dict[str, object]:
         """Return what :meth:`unregister_system` sends, for another process to send.
 
-        It is as :meth:`Engine.address` has it, and holds secrets.
+        It is as :meth:`Engine.address` has it; or, where it is no HTTP request, it has a
+        ``program`` to run that is given it. It holds secrets.
         """
 
     def prepare(self, request: InferRequest) -> PreparedRequest:

@@ -145,6 +145,6 @@ def no_server(where: str, reason: str) -> ServerUnreachableError:
     """Return the error for an address at which no Triton answers."""
     return ServerUnreachableError(
         f"no Triton server answers at {where}: {reason}",
-        "check the address and port (Triton's HTTP port is 8000), and that the server runs; "
-        "tritonic_nb.serve() starts one here",
+        "check the address and port (Triton's HTTP port is 8000; its gRPC port, 8001, is for "
+        "protocol='grpc'), and that the server runs; tritonic_nb.serve() starts one here",
     )

@@ -13,7 +13,6 @@ import json
 import logging
 import math
 import operator
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -52,6 +51,12 @@ from tritonic_nb.transport.base import (
     Request,
     RequestedOutput,
 )
+from tritonic_nb.transport.checks import (
+    check_output_names,
+    checked_headers,
+    checked_name,
+    doing_inference,
+)
 from tritonic_nb.transport.engine import open_engine
 from tritonic_nb.transport.faults import error_from_server
 
@@ -68,9 +73,6 @@ _UNREADABLE = (
 _FAULT = "this is a fault of the server, or of a proxy between"
 _SHORT_NBYTES = 4096  # of a reply's head that is kept in mind
 _HEADER_LENGTH = "Inference-Header-Content-Length"
-_LONGEST_NAME = 1000  # of a model: file systems end at 255
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, as RFC 9110 has it
-_OWN_HEADERS = ("content-length", "transfer-encoding", _HEADER_LENGTH.lower())
 
 _log = logging.getLogger("tritonic_nb.transport")
 
@@ -107,7 +109,7 @@ class HttpTransport:
             raise ArgumentError(f"ssl is {brief(options)}", "pass True, or SSLOptions(ca_file=...)")
         full = base_url(url, options)
         self.url = without_password(full)
-        self._engine: Engine = open_engine(full, _checked(headers), options)
+        self._engine: Engine = open_engine(full, checked_headers(headers), options)
 
     def server_metadata(self) -> dict[str, Any]:
         """``GET v2``: the server's name, version and extensions."""
@@ -195,7 +197,7 @@ class HttpTransport:
         ArgumentError
             If the request's id, sequence, priority or parameters cannot be written.
         """
-        body, header_length = _request_body(request, _doing(request))
+        body, header_length = _request_body(request, doing_inference(request))
         headers = {"Content-Type": "application/octet-stream"}
         if header_length is not None:
             headers[_HEADER_LENGTH] = str(header_length)
@@ -212,7 +214,7 @@ class HttpTransport:
         TritonicError
             As the engine and :func:`~tritonic_nb.transport.faults.error_from_server` tell.
         """
-        doing = _doing(prepared.request)
+        doing = doing_inference(prepared.request)
         reply = self._exchange(prepared.message, timeout_s)
         self._check(reply, doing)
         try:
@@ -293,33 +295,9 @@ class HttpTransport:
         text = reply.body[:120].decode("utf-8", "replace")
         return ServerUnreachableError(
             f"what answers at {self.url} is not Triton: HTTP {reply.status}, {text!r}",
-            "check the address, the port (Triton's HTTP port is 8000) and any proxy between",
+            "check the address, the port (Triton's HTTP port is 8000; its gRPC port, 8001, is for "
+            "protocol='grpc') and any proxy between",
         )
-
-
-def _checked(headers: Mapping[str, str] | None) -> dict[str, str]:
-    if headers is not None and not isinstance(headers, Mapping):
-        raise ArgumentError(
-            f"the headers are {brief(headers)}", "give a mapping: {'NAME': 'VALUE'}"
-        )
-    for name, value in (headers or {}).items():
-        fits = isinstance(name, str) and isinstance(value, str) and _HEADER_NAME.fullmatch(name)
-        if not fits or not value.isprintable() or not value.isascii():
-            raise ArgumentError(
-                f"header {brief(name)} cannot be sent: it is empty, no text, or has characters "
-                "that headers do not take",
-                "give names and values as text of one line, in ASCII",
-            )
-        if name.lower() in _OWN_HEADERS:
-            raise ArgumentError(
-                f"header {name!r} cannot be sent: it tells where a request ends",
-                "leave it out: every request has its own",
-            )
-    return dict(headers or {})
-
-
-def _doing(request: InferRequest) -> str:
-    return f"inference with model {request.model!r}"
 
 
 def _model_path(model: str, version: str) -> str:
@@ -329,16 +307,7 @@ def _model_path(model: str, version: str) -> str:
 
 def _quoted(name: str, what: str) -> str:
     """Return a name as one part of a path."""
-    # An address with "." or ".." for a part is that of another part, and to one that is
-    # too long Triton gives no answer.
-    if not isinstance(name, str) or name in ("", ".", "..") or len(name) > _LONGEST_NAME:
-        raise ArgumentError(f"{brief(name)} is no name of {what}", "see session.models()")
-    try:
-        return quote(name, safe="")
-    except UnicodeEncodeError as error:
-        raise ArgumentError(
-            f"{brief(name)} is no name of {what}: {error}", "see session.models()"
-        ) from error
+    return quote(checked_name(name, what), safe="")
 
 
 def _unregister_path(name: str) -> str:
@@ -452,8 +421,7 @@ def _read_head(text: bytes) -> _Head:
 def _parse_head(text: bytes) -> _Head:
     document = _document(text)
     outputs = tuple(_read_output(output) for output in document.get("outputs", ()))
-    if len({output.tensor.name for output in outputs}) < len(outputs):
-        raise ValueError("two outputs of the same name")
+    check_output_names([output.tensor.name for output in outputs])
     name, version, request_id = (
         str(document.get(key, "")) for key in ("model_name", "model_version", "id")
     )
@@ -466,7 +434,7 @@ _read_short_head = lru_cache(maxsize=256)(_parse_head)
 def _read_output(output: Mapping[str, Any]) -> _Output:
     name, datatype = output["name"], output["datatype"]
     shape = tuple(operator.index(dimension) for dimension in output["shape"])
-    if not isinstance(name, str) or min(shape, default=0) < 0:
+    if min(shape, default=0) < 0:
         raise ValueError(f"the output {brief(name)} of the shape {brief(shape)}")
     item = item_nbytes(datatype)  # an error for what is none of Triton's
     nbytes = output.get("parameters", {}).get("binary_data_size")
