@@ -187,7 +187,8 @@ class SystemRegion(Region):
 
     def pinned(self) -> bool:
         """Whether a view of the region is still in use."""
-        self._views = [view for view in self._views if view() is not None]
+        if self._views:
+            self._views = [view for view in self._views if view() is not None]
         return bool(self._views)
 
     def describe(self) -> RegionDescriptor:
