@@ -156,32 +156,35 @@ class _Ledger:
 
 
 class _Janitor:
-    """A janitor's process and the pipe to it.
-
-    Raises
-    ------
-    OSError
-        If it cannot be started.
-    """
+    """A janitor's process and the pipe to it."""
 
     def __init__(self) -> None:
+        self.pid = 0
+        self._fd = -1
+        self._pipe: os.stat_result | None = None
+
+    def start(self) -> None:
+        """Start the process. Where that is interrupted, :meth:`end` ends what there is.
+
+        Raises
+        ------
+        OSError
+            If it cannot be started.
+        """
         # Neither end is inherited by what this process executes.
         read_fd, self._fd = os.pipe()
         try:
-            os.set_blocking(self._fd, False)
             self._pipe = os.fstat(self._fd)
+            os.set_blocking(self._fd, False)
             _enlarge(self._fd)
             self.pid = _spawn(read_fd)
-        except BaseException:
-            os.close(self._fd)
-            raise
         finally:
             os.close(read_fd)
 
     def alive(self) -> bool:
         """Whether it runs. One that has ended is collected."""
         try:
-            return os.waitpid(self.pid, os.WNOHANG)[0] == 0
+            return bool(self.pid) and os.waitpid(self.pid, os.WNOHANG)[0] == 0
         except ChildProcessError:  # somebody else has collected it
             return False
 
@@ -212,9 +215,10 @@ class _Janitor:
     def _has_pipe(self) -> bool:
         """Whether the descriptor is still the pipe: a program may close what it did not open."""
         try:
-            return os.path.samestat(os.fstat(self._fd), self._pipe)
+            now = os.fstat(self._fd)
         except OSError:
             return False
+        return self._pipe is not None and os.path.samestat(now, self._pipe)
 
 
 def _enlarge(pipe_fd: int) -> None:
@@ -357,10 +361,12 @@ def _replace(state: _State) -> None:
     if not lines or time.monotonic() < state.next_start:
         return
     state.next_start = time.monotonic() + _PAUSE_S
+    state.janitor = _Janitor()  # known before it runs, so that an interrupt loses no process
     try:
-        state.janitor = _Janitor()
+        state.janitor.start()
     except OSError as error:
         state.failure = str(error)
+        _drop(state)
         return
     if not state.janitor.tell(b'{"parent": %d}\n' % os.getpid() + lines):
         _drop(state)
