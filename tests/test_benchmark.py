@@ -111,7 +111,7 @@ def test_what_a_session_adds_is_measured(run: Run) -> None:
 def test_each_target_is_told_met_or_missed_or_not_measured(run: Run) -> None:
     """By what was measured, here only what the sizes allow."""
     targets = {each["what"]: each for each in run.document["targets"]}
-    assert len(targets) == 10
+    assert len(targets) == 11
     for what, target in targets.items():
         assert what in run.printed
         assert (target["met"] is None) == (target["measured"] is None)
@@ -318,7 +318,7 @@ def test_targets_compare_medians() -> None:
     medians = {
         4096: {"session": 0.2, "client_shm_copy": 0.4, "socket": 0.1},
         PICTURE_NBYTES: {"session": 0.4, "client_shm_copy": 0.4, "client_http": 2, "socket": 0.2},
-        LARGE_NBYTES: {"session_in_place": 6.0, "client_shm": 10.0, "socket": 5.0},
+        LARGE_NBYTES: {"session_in_place": 8.0, "client_shm": 10.0, "socket": 5.0},
     }
     sizes = {
         nbytes: {key: Series([[median, median * 9, median / 9]]) for key, median in each.items()}
@@ -334,7 +334,8 @@ def test_targets_compare_medians() -> None:
         (2.0, 1.0, False),
         (1.0, 0.5, False),
         (None, None, None),
-        (0.6, 0.5, True),
+        (None, None, None),
+        (0.8, 0.5, False),
         (5.0, 10.0, True),
         (None, None, None),
         (1.7, None, True),
