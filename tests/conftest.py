@@ -16,13 +16,15 @@ import pytest
 import tritonic_nb
 from tritonic_nb.memory import lifeline
 from tritonic_nb.memory.system import KEY_PREFIX, SHM_DIR
-from tritonic_nb.transport import HttpTransport
+from tritonic_nb.transport import Transport, connect
 
 # The tests use ONNX Runtime as a reference; it need not tell anybody.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 TEST_URL = os.environ.get("TRITONIC_NB_TEST_URL")
 """An open server with this package's teaching models and the classifier, to use instead."""
+TEST_GRPC_URL = os.environ.get("TRITONIC_NB_TEST_GRPC_URL")
+"""The same server's gRPC address."""
 
 
 @pytest.fixture(scope="session")
@@ -37,20 +39,64 @@ def server() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def transport(server: Any) -> Iterator[HttpTransport]:
-    """Triton's operations at that server, outside of any session."""
-    made = HttpTransport(server) if TEST_URL else HttpTransport(server.url, server.headers)
+def transports(server: Any) -> Iterator[dict[str, Transport]]:
+    """Triton's operations at that server, by protocol, outside of any session."""
+    if TEST_URL:
+        urls, headers = {"http": TEST_URL, "grpc": TEST_GRPC_URL}, {}
+    else:
+        urls, headers = {"http": server.url, "grpc": server.grpc_url}, server.headers
+    made = {name: connect(url, headers, protocol=name) for name, url in urls.items() if url}
     yield made
-    made.close()
+    for each in made.values():
+        each.close()
+
+
+def skip_without(protocol: str) -> str:
+    """Return a protocol, or skip where the server's address for it is not known."""
+    if protocol == "grpc" and TEST_URL and not TEST_GRPC_URL:
+        pytest.skip("TRITONIC_NB_TEST_GRPC_URL does not name the gRPC port of TRITONIC_NB_TEST_URL")
+    return protocol
+
+
+BOTH = pytest.mark.parametrize("protocol", ["http", "grpc"], indirect=True)
+"""Run a test with both protocols."""
 
 
 @pytest.fixture
-def open_session(server: Any) -> Iterator[Callable[..., tritonic_nb.Session]]:
+def protocol(request: pytest.FixtureRequest) -> str:
+    """What sessions speak."""
+    return skip_without(getattr(request, "param", "http"))
+
+
+@pytest.fixture
+def transport(transports: dict[str, Transport], protocol: str) -> Transport:
+    """Triton's operations at that server, outside of any session."""
+    return transports[protocol]
+
+
+@pytest.fixture
+def address(server: Any, protocol: str) -> Any:
+    """The server as a session takes it, for the test's protocol."""
+    return TEST_GRPC_URL if TEST_URL and protocol == "grpc" else server
+
+
+def place_of(server: Any, protocol: str) -> dict[str, Any]:
+    """Return the options of a session that is told a server's address, and not the server."""
+    if isinstance(server, str):
+        return {"server": server, "headers": {}, "protocol": protocol}
+    url = server.grpc_url if protocol == "grpc" else server.url
+    return {"server": url, "headers": dict(server.headers), "protocol": protocol}
+
+
+@pytest.fixture
+def open_session(address: Any, protocol: str) -> Iterator[Callable[..., tritonic_nb.Session]]:
     """Open sessions that load models on demand and are closed after the test."""
     opened = []
 
     def open_one(model: str | None = None, **options: Any) -> tritonic_nb.Session:
-        session = tritonic_nb.Session(server, model, **{"load": True, **options})
+        # Strict: what goes wrong with shared memory is to be seen.
+        given = {"load": True, "protocol": protocol, "shared_memory": "system", **options}
+        session = tritonic_nb.Session(address, model, **given)
         opened.append(session)
         return session
 
@@ -66,7 +112,7 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     Threads, child processes, descriptors of regions, /dev/shm, and what the server has registered.
     """
     uses_server = "server" in request.fixturenames
-    transport = request.getfixturevalue("transport") if uses_server else None
+    transport = request.getfixturevalue("transports")["http"] if uses_server else None
     before = _traces(transport)
     yield
     failed = getattr(request.node, "report_call", None)
@@ -90,7 +136,7 @@ def _left(before: dict[str, set[Any]], after: dict[str, set[Any]]) -> dict[str, 
     return {what: after[what] - before[what] for what in after if after[what] - before[what]}
 
 
-def _traces(transport: HttpTransport | None) -> dict[str, set[Any]]:
+def _traces(transport: Transport | None) -> dict[str, set[Any]]:
     children = Path("/proc/self/task").glob("*/children")
     janitor = str(lifeline.janitor_pid())  # one for each process, for as long as it lives
     return {

@@ -172,10 +172,12 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_clean_removes_what_the_dead_left_and_tells_it() -> None:
+@pytest.mark.parametrize("protocol", ["HTTP", "gRPC"])
+def test_clean_removes_what_the_dead_left_and_tells_it(protocol: str) -> None:
     """A kernel killed with its janitor leaves regions; --dry-run tells them, clean removes them."""
     with serving("simple", "--open") as (_, printed):
-        url = re.search(r"HTTP +(\S+)", printed)[1]  # type: ignore[index]
+        url = re.search(rf"{protocol} +(\S+)", printed)[1]  # type: ignore[index]
+        url = f"{protocol.lower()}://{url}"
         killed = subprocess.run(
             [sys.executable, "-c", ORPHAN.format(url=url)],
             capture_output=True, text=True, check=False,

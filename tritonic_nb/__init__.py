@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tritonic_nb import samples
 from tritonic_nb.errors import TritonicError
+from tritonic_nb.frames import FrameSource
 from tritonic_nb.images import ImageTransform
 from tritonic_nb.memory import RegionDescriptor, SharedMemoryType
 from tritonic_nb.result import InferenceResult
@@ -14,9 +15,12 @@ from tritonic_nb.server import Server, serve
 from tritonic_nb.session import Session
 from tritonic_nb.tensors import ModelSpec, TensorSpec
 from tritonic_nb.transport import SSLOptions
+from tritonic_nb.workers import InferenceFuture
 
 __all__ = [
+    "FrameSource",
     "ImageTransform",
+    "InferenceFuture",
     "InferenceResult",
     "ModelSpec",
     "RegionDescriptor",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
@@ -13,10 +15,17 @@ from tritonic_nb.errors import ArgumentError, brief
 from tritonic_nb.memory import Region, SharedMemoryType
 from tritonic_nb.regions import Slot
 from tritonic_nb.result import TensorPlace, Timings
-from tritonic_nb.tensors import ModelSpec, TensorSpec, codec
-from tritonic_nb.transport import InferRequest, InputTensor, RegionSlice, RequestedOutput
+from tritonic_nb.routine import ReadyRequest, Routine, Routines
+from tritonic_nb.tensors import ModelSpec, codec
+from tritonic_nb.transport import (
+    InferRequest,
+    InputTensor,
+    PreparedRequest,
+    RegionSlice,
+    RequestedOutput,
+)
 
-__all__ = ["Call", "Setup", "Stopwatch", "checked_timeout", "places_of"]
+__all__ = ["Call", "Options", "Setup", "Stopwatch", "checked_timeout", "places_of"]
 
 _LONGEST_TIMEOUT_S = 1e6  # eleven days
 
@@ -30,6 +39,7 @@ class Setup:
     model: ModelSpec | None = None
     # The largest size seen of each output whose size the model does not tell.
     learned: dict[str, int] = field(default_factory=dict)
+    routines: Routines = field(default_factory=Routines, init=False, compare=False)
 
     @property
     def chosen(self) -> ModelSpec:
@@ -39,28 +49,38 @@ class Setup:
         return self.model
 
 
+class Options(NamedTuple):
+    """What a request carries besides its tensors, as Triton's protocol has it."""
+
+    request_id: str = ""
+    sequence_id: int | str = 0
+    sequence_start: bool = False
+    sequence_end: bool = False
+    priority: int = 0
+    parameters: Mapping[str, Any] = {}
+
+    @property
+    def none_given(self) -> bool:
+        """Whether all are the defaults."""
+        # The very objects: what a caller gave may be anything, and compare as it likes.
+        return all(map(operator.is_, self, _NO_OPTIONS))
+
+
+_NO_OPTIONS = Options()
+
+
 @dataclass
 class Call:
     """One inference on its way: what it asks, whichever regions it gets."""
 
     setup: Setup
+    model: ModelSpec
     tensors: Mapping[str, npt.NDArray[Any]]
-    outputs: Sequence[TensorSpec]
-    batch: int
-    in_place: bool  # the inputs lie in their regions already
-    lent: Mapping[str, Region]  # those regions
-    options: Mapping[str, Any]
+    routine: Routine
+    lent: Mapping[str, Region]  # the regions in which inputs lie already
+    in_place: bool  # whether the inputs are those that the user fills in place
+    options: Options
     room: dict[str, int] = field(default_factory=dict)  # of outputs in regions, in bytes
-
-    @property
-    def model(self) -> ModelSpec:
-        """The model to ask."""
-        return self.setup.chosen
-
-    def known_nbytes(self, output: TensorSpec) -> int | None:
-        """Return the bytes of an output, or None where the model does not tell."""
-        shape = output.concrete_shape(batch=self.batch)
-        return output.nbytes_of(shape) if shape is not None else None
 
     def request(self, slot: Slot) -> InferRequest:
         """Return the request with the regions that the slot has now."""
@@ -69,33 +89,72 @@ class Call:
             part = slot.slice("input", name, codec.encoded_nbytes(array))
             datatype = self.model.input(name).datatype
             inputs.append(InputTensor(name, datatype, array.shape, None if part else array, part))
-        for spec in self.outputs:
+        for spec in self.routine.outputs:
             part = slot.slice("output", spec.name, self.room.get(spec.name, 0))
             outputs.append(RequestedOutput(spec.name, part))
-        return InferRequest(self.model.name, self.model.version, inputs, outputs, **self.options)
+        return InferRequest(
+            self.model.name, self.model.version, inputs, outputs, **self.options._asdict()
+        )
+
+    def resume(self, slot: Slot) -> ReadyRequest | None:
+        """Return a request that is ready, with its regions in the slot, or None."""
+        if not self.options.none_given:
+            return None
+        ready = self.routine.resume(slot, self.lent)
+        if ready is not None:
+            self.room.update(ready.room)
+        return ready
+
+    def ready(
+        self,
+        slot: Slot,
+        prepared: PreparedRequest,
+        places: Mapping[tuple[str, str], TensorPlace],
+    ) -> ReadyRequest | None:
+        """Return the request to be kept for the next time, or None where it is of no use then."""
+        request = prepared.request
+        by_wire = any(tensor.region is None for tensor in request.inputs)
+        # An output may get a region the next time, if it has a size by then.
+        on_trial = any(
+            output.region is None
+            and self.setup.kinds["output"] is not SharedMemoryType.NONE
+            and self.routine.known_nbytes[output.name] != 0
+            for output in request.outputs
+        )
+        if by_wire or on_trial or not self.options.none_given:
+            return None
+        lent = {("input", name) for name in self.lent}
+        own = {key: region for key, region in slot.regions.items() if key not in lent}
+        fixed = None not in self.routine.known_nbytes.values()
+        room = dict(self.room)
+        return ReadyRequest(prepared, own, self.lent, room, places if fixed else None)
 
 
 class Stopwatch:
     """Laps in milliseconds, and the time that is left."""
 
     def __init__(self, limit_s: float) -> None:
-        self._started = self._last = time.perf_counter()
         self._limit_s = limit_s
-        self._laps: dict[str, float] = {}
+        self._laps = [time.perf_counter()]
 
-    def lap(self, name: str) -> None:
-        """Note how long it was since the last lap."""
-        now = time.perf_counter()
-        self._laps[f"{name}_ms"] = (now - self._last) * 1e3
-        self._last = now
+    def lap(self) -> None:
+        """Note the end of a stage: in turn those of :class:`~tritonic_nb.result.Timings`."""
+        self._laps.append(time.perf_counter())
 
     def left_s(self) -> float:
         """Return the time that is left, in seconds; always some, so that it is a limit."""
-        return max(0.001, self._limit_s - (time.perf_counter() - self._started))
+        return max(0.001, self._limit_s - (time.perf_counter() - self._laps[0]))
 
     def timings(self) -> Timings:
-        """Return the laps."""
-        return Timings(**self._laps, total_ms=(self._last - self._started) * 1e3)
+        """Return the times of the four stages and of all of it."""
+        begun, prepared, written, answered, ended = self._laps
+        return Timings(
+            prepare_ms=(prepared - begun) * 1e3,
+            copy_in_ms=(written - prepared) * 1e3,
+            request_ms=(answered - written) * 1e3,
+            copy_out_ms=(ended - answered) * 1e3,
+            total_ms=(ended - begun) * 1e3,
+        )
 
 
 def checked_timeout(timeout: float) -> float:
@@ -125,15 +184,19 @@ def places_of(
     outputs: Mapping[str, npt.NDArray[Any]],
 ) -> dict[tuple[str, str], TensorPlace]:
     """Return how each tensor travelled, by direction and name."""
-    places = {}
     regions: dict[tuple[str, str], RegionSlice | None] = {
         **{("input", tensor.name): tensor.region for tensor in request.inputs},
         **{("output", output.name): output.region for output in request.outputs},
     }
-    arrays = {("input", n): a for n, a in inputs.items()}
-    arrays |= {("output", n): a for n, a in outputs.items()}
-    for key, array in arrays.items():
-        region = regions.get(key)
-        nbytes = codec.encoded_nbytes(array)
-        places[key] = TensorPlace(key[0], nbytes, region.name if region else "")
-    return places
+    return {
+        (direction, name): _place(
+            direction,
+            codec.encoded_nbytes(array),
+            region.name if (region := regions.get((direction, name))) else "",
+        )
+        for direction, arrays in (("input", inputs), ("output", outputs))
+        for name, array in arrays.items()
+    }
+
+
+_place = lru_cache(maxsize=256)(TensorPlace)  # the same again and again

@@ -29,7 +29,7 @@ from tritonic_nb.server import NVIDIA_EXAMPLES, Server, prepare, serve
 from tritonic_nb.server.orphans import find_orphans, remove_orphan
 from tritonic_nb.server.runtime import old_runtimes, remove_runtime
 from tritonic_nb.session import Session
-from tritonic_nb.transport import HttpTransport
+from tritonic_nb.transport import connect
 
 __all__ = ["main"]
 
@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     cleaned.add_argument(
         "--url",
         metavar="HOST:PORT",
-        help="a Triton server (its HTTP port) whose registrations to search too",
+        help="a Triton server whose registrations to search too: its HTTP port, or grpc://HOST:PORT",
     )
     cleaned.add_argument(
         "--headers-file",
@@ -260,7 +260,7 @@ def _clean(options: argparse.Namespace) -> int:
         raise ArgumentError("a header was given, and no server", "name it: --url HOST:PORT")
     transport = None
     if options.url:
-        transport = HttpTransport(options.url, _headers_of(options.headers_file))
+        transport = connect(options.url, _headers_of(options.headers_file))
     refused = None
     try:
         try:

@@ -45,6 +45,8 @@ shows both.
 
 from __future__ import annotations
 
+from numbers import Integral
+
 __all__ = [
     "ArgumentError",
     "BatchSizeError",
@@ -99,6 +101,19 @@ def brief(value: object) -> str:
     return text if len(text) <= _LONGEST_BRIEF else f"{text[: _LONGEST_BRIEF - 1]}…"
 
 
+def check_whole(value: object, lowest: int, name: str, remedy: str) -> None:
+    """Refuse what is no whole number from `lowest` on.
+
+    Raises
+    ------
+    ArgumentError
+        With the argument's name and the remedy.
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or value < lowest:  # type: ignore[operator]
+        raise ArgumentError(f"{name} is {brief(value)}", remedy)
+
+
 class TritonicError(Exception):
     """The base of every error this package raises.
 
@@ -116,6 +131,11 @@ class TritonicError(Exception):
         super().__init__(message, remedy)
         self.message = message
         self.remedy = remedy
+
+    def locate(self, where: str) -> None:
+        """Say first where it happened, such as ``"item 7"``; class and attributes stay."""
+        self.message = f"{where}: {self.message}"
+        self.args = (self.message, self.remedy)
 
     def __str__(self) -> str:
         return f"{self.message}\n  What to do: {self.remedy}" if self.remedy else self.message

@@ -43,8 +43,13 @@ __all__ = [
     "PRESETS",
     "ImageSource",
     "ImageTransform",
+    "check_size",
+    "count_frames",
+    "image_frames",
+    "is_image_file",
     "is_image_like",
     "load_image",
+    "local_path",
     "transform_for",
 ]
 
@@ -80,6 +85,9 @@ _DATATYPES = tuple(name for name in DATATYPES if name not in ("BOOL", "BYTES"))
 
 # What notebooks meet. PostScript is left out on purpose: Pillow would run ghostscript.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+
+# Those whose further frames are frames. A camera's JPEG may hold a preview, say.
+_WITH_FRAMES = ("GIF", "WEBP", "TIFF", "PNG")
 
 _EXIF_ORIENTATION = 0x0112
 _UPRIGHT = {
@@ -130,7 +138,7 @@ def load_image(source: ImageSource) -> Image.Image:
         An array or object of another kind.
     """
     if isinstance(source, Image.Image):
-        _check_size(source.size, "the picture")
+        check_size(source.size, "the picture")
         return _normalised(source, "the picture")
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -147,7 +155,14 @@ def load_image(source: ImageSource) -> Image.Image:
     )
 
 
-def _from_path(source: str | os.PathLike[str]) -> Image.Image:
+def local_path(source: str | os.PathLike[str]) -> tuple[Path, str]:
+    """Return a path, and how to call it in a message.
+
+    Raises
+    ------
+    ImageReadError
+        If it gives no path, or is a web address.
+    """
     try:
         text = os.fsdecode(source)
     except Exception as error:  # an object's own __fspath__ may raise anything
@@ -161,7 +176,11 @@ def _from_path(source: str | os.PathLike[str]) -> Image.Image:
     path = Path(text)
     with suppress(RuntimeError, ValueError):  # ~ of nobody that is known: a name like any other
         path = path.expanduser()
-    name = repr(text)
+    return path, repr(text)
+
+
+def _from_path(source: str | os.PathLike[str]) -> Image.Image:
+    path, name = local_path(source)
     with _open_regular(path, name) as file:
         return _normalised(_decoded(file, name), name)
 
@@ -191,11 +210,99 @@ def _here() -> str:
 
 def _decoded(file: IO[bytes], name: str) -> Image.Image:
     with _read_errors(name):
-        with _no_warnings():
-            image = Image.open(file, formats=_FORMATS)
-        _check_size(image.size, name)
+        image = _opened(file, name)
         image.load()
         return image
+
+
+def _opened(file: IO[bytes], name: str) -> Image.Image:
+    """Read the header of a picture."""
+    with _no_warnings():
+        image = Image.open(file, formats=_FORMATS)
+    check_size(image.size, name)
+    return image
+
+
+def is_image_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's header is that of a picture in a known format.
+
+    Raises
+    ------
+    ImageReadError
+        If it is no file that can be opened.
+    """
+    place, name = local_path(path)
+    with _open_regular(place, name) as file:
+        try:
+            with _read_errors(name):
+                _opened(file, name)
+        except ImageTooLargeError:
+            return True
+        except ImageReadError:
+            return False
+        return True
+
+
+def count_frames(path: str | os.PathLike[str]) -> int:
+    """Return how many frames a picture has: 1 unless it is animated, or has pages.
+
+    Raises
+    ------
+    ImageReadError, ImageTooLargeError
+        As :func:`load_image`.
+    """
+    place, name = local_path(path)
+    with _open_regular(place, name) as file, _read_errors(name):
+        return _count_frames(_opened(file, name))
+
+
+def _count_frames(image: Image.Image) -> int:
+    with _no_warnings():
+        return int(getattr(image, "n_frames", 1)) if image.format in _WITH_FRAMES else 1
+
+
+def image_frames(
+    path: str | os.PathLike[str], *, every: int = 1
+) -> Iterator[tuple[int, float | None, Image.Image]]:
+    """Read the frames of an animation, or the pages of a TIFF file, one after the other.
+
+    Parameters
+    ----------
+    path
+        The file; a still picture has one frame.
+    every
+        2 for each second frame, and so on.
+
+    Yields
+    ------
+    tuple
+        The frame's number from 0, the seconds from the start (None for a TIFF file,
+        which has no times), and the frame as :func:`load_image` gives it.
+
+    Raises
+    ------
+    ImageReadError, ImageTooLargeError
+        With the file and the frame.
+    """
+    place, name = local_path(path)
+    with _open_regular(place, name) as file:
+        with _read_errors(name):
+            image = _opened(file, name)
+            count = _count_frames(image)
+        start_ms = 0.0
+        for index in range(count):
+            this = f"frame {index} of {name}" if count > 1 else name
+            with _read_errors(this):
+                with _no_warnings():
+                    image.seek(index)
+                check_size(image.size, this)
+                image.load()  # WebP tells a frame's time only then
+                # A copy: the next frame is drawn over this one.
+                frame = _normalised(image.copy(), this) if index % every == 0 else None
+            if frame is not None:
+                yield index, None if image.format == "TIFF" else start_ms / 1000, frame
+                del frame
+            start_ms += image.info.get("duration", 0)
 
 
 @contextmanager
@@ -242,7 +349,14 @@ def _no_warnings() -> Iterator[None]:
         yield
 
 
-def _check_size(size: tuple[int, int], name: str) -> None:
+def check_size(size: tuple[int, int], name: str) -> None:
+    """Refuse a picture of ``(width, height)`` pixels that is empty or too large.
+
+    Raises
+    ------
+    ImageReadError, ImageTooLargeError
+        With its name and size.
+    """
     width, height = size
     if width * height > MAX_PIXELS:
         raise ImageTooLargeError(
@@ -318,7 +432,7 @@ def _from_array(array: npt.NDArray[Any]) -> Image.Image:
         )
     if array.size == 0:
         raise ImageError(f"an array of shape {shape} has no pixels")
-    _check_size((shape[1], shape[0]), "the array")
+    check_size((shape[1], shape[0]), "the array")
     pixels = _as_uint8(array)
     image = Image.fromarray(pixels[..., 0] if shape[2:] == (1,) else pixels)
     return _flattened(image) if image.mode == "RGBA" else image

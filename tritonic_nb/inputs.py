@@ -30,12 +30,12 @@ from tritonic_nb.tensors import ModelSpec, TensorSpec, codec, numpy_dtype
 _Pictures: TypeAlias = Sequence[Any] | npt.NDArray[Any]  # an array: its items
 _RANK_OF_SEVERAL = 4  # pictures, height, width, channels in some order
 # What infer() takes besides inputs.
-_OPTIONS = frozenset(
+OPTIONS = frozenset(
     ("outputs", "transform", "copy", "timeout", "request_id", "sequence_id", "sequence_start",
      "sequence_end", "priority", "parameters")
 )  # fmt: skip
 
-__all__ = ["Prepared", "check_batch_size", "prepare", "transform_of"]
+__all__ = ["OPTIONS", "Prepared", "check_batch_size", "prepare", "transform_of"]
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def _by_name(model: ModelSpec, inputs: Any, named: Mapping[str, Any]) -> dict[st
 
 def _call(model: ModelSpec) -> str:
     """Return how the model is called, with names that Python does not take in a mapping."""
-    if all(n.isidentifier() and not iskeyword(n) and n not in _OPTIONS for n in model.inputs):
+    if all(n.isidentifier() and not iskeyword(n) and n not in OPTIONS for n in model.inputs):
         return f"infer({', '.join(f'{name}=...' for name in model.inputs)})"
     return f"infer({{{', '.join(f'{name!r}: ...' for name in model.inputs)}}})"
 

@@ -7,16 +7,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tritonic_nb.choice import try_system_region
 from tritonic_nb.errors import RegionInUseError, SharedMemoryError, TritonicError
-from tritonic_nb.memory import SharedMemoryType
-from tritonic_nb.regions import Need, RegionSet
 from tritonic_nb.render import human_bytes
 from tritonic_nb.transport import Transport
 
 __all__ = ["Leftovers", "find_leftovers"]
 
 _log = logging.getLogger("tritonic_nb.session")
-_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -126,15 +124,10 @@ def _runs(pid: int) -> bool:
 
 def _shares_memory(transport: Transport) -> bool:
     """Whether a server can open what lies in our ``/dev/shm``."""
-    regions = RegionSet(transport)
-    need = Need("input", "probe", 1, SharedMemoryType.SYSTEM)
     try:
-        with regions.slot() as slot:
-            slot.place(need, _TIMEOUT_S)
+        try_system_region(transport)
     except SharedMemoryError:
         return False
-    finally:
-        regions.close()
     return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -161,6 +161,18 @@ class RegionSet:
         self.retire(spare)  # they are too small, or lie elsewhere
         return region
 
+    def retake(self, slot: Slot, regions: Mapping[tuple[str, str], Region]) -> bool:
+        """Give a slot the very regions that another one had; see :meth:`Slot.retake`."""
+        with self._lock:
+            for region in regions.values():
+                if region.name in self._taken or region.state != "registered" or region.pinned():
+                    return False
+            if not slot.begun:
+                self._begin(slot)
+            for region in regions.values():
+                self._give(region, slot)
+        return True
+
     def _spare(self, direction: str, tensor: str) -> list[Region]:
         """Return the regions of a tensor that no request and no view uses."""
         return [
@@ -271,8 +283,9 @@ class RegionSet:
             regions = self._own(slot)
             for region in regions:
                 self._taken.pop(region.name, None)
-            gone = [r for r in regions if r.name in self._stale or self._closed]
-            gone += self._surplus(regions)
+            gone = self._surplus(regions)
+            if self._stale or self._closed:
+                gone += [r for r in regions if r.name in self._stale or self._closed]
             self._end(slot)
         if gone:
             self.retire(gone)
@@ -294,8 +307,10 @@ class RegionSet:
 
     def _own(self, slot: Slot) -> list[Region]:
         """Return the regions that a slot has taken; those it has borrowed are another's."""
-        own = [region for region in slot.regions.values() if self._taken.get(region.name) is slot]
-        if len(own) < sum(taker is slot for taker in self._taken.values()):  # after an interrupt
+        taken = self._taken
+        own = [region for region in slot.regions.values() if taken.get(region.name) is slot]
+        lost = len(own) < len(taken) and len(own) < sum(t is slot for t in taken.values())
+        if lost:  # after an interrupt
             own = [region for region in self._all() if self._taken.get(region.name) is slot]
         return own
 
@@ -305,11 +320,11 @@ class RegionSet:
         One more is kept, because a result without a copy still holds its
         region while the next request is on its way.
         """
-        surplus = []
+        surplus: list[Region] = []
         enough = max(1, self._most_slots) + 1
-        for key in {(region.direction, region.tensor) for region in regions}:
-            if len(self._regions.get(key, ())) > enough:
-                surplus += self._spare(*key)[:-enough]
+        for region in regions:  # one of each tensor
+            if len(self._regions.get((region.direction, region.tensor), ())) > enough:
+                surplus += self._spare(region.direction, region.tensor)[:-enough]
         return surplus
 
     def _abandon_lost(self, slot: Slot) -> None:
@@ -403,7 +418,7 @@ class RegionSet:
         bool
             Whether the server answered.
         """
-        for name in list(self._owed):
+        for name in list(self._owed) if self._owed else ():
             try:
                 self._transport.unregister_system(name)
                 _log.debug("unregistered %s", name)
@@ -548,6 +563,16 @@ class Slot:
         if had is not None:
             self._set.discard(had)
         return region
+
+    def retake(self, regions: Mapping[tuple[str, str], Region]) -> bool:
+        """Take the very regions that a request had before, all of them or none.
+
+        Returns
+        -------
+        bool
+            False where one is another's now, or gone.
+        """
+        return self._set.retake(self, regions)
 
     def slice(self, direction: str, tensor: str, nbytes: int) -> RegionSlice | None:
         """Return the part of a tensor's region to name in a request; None for the wire."""

@@ -12,7 +12,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb import render
-from tritonic_nb.errors import ArgumentError, TensorNameError, TensorShapeError, brief
+from tritonic_nb.errors import (
+    ArgumentError,
+    TensorNameError,
+    TensorShapeError,
+    brief,
+    check_whole,
+)
+from tritonic_nb.frames import FrameSource
 from tritonic_nb.images import ImageTransform
 
 __all__ = ["InferenceResult", "Prediction", "TensorPlace", "Timings"]
@@ -110,6 +117,9 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         and None where it was none.
     labels
         The class names that the model carries, or None.
+    source
+        The file, and the frame of it, that the input came from; None unless
+        :meth:`Session.stream <tritonic_nb.Session.stream>` read it.
     """
 
     model: str
@@ -122,6 +132,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
     images: Sequence[Image.Image] = ()
     transform: ImageTransform | None = None
     labels: Sequence[str] | None = None
+    source: FrameSource | None = None
 
     # Two results are the same only if they are one: arrays have no single truth value.
     __eq__ = object.__eq__
@@ -189,7 +200,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         ArgumentError
             If `k` is no positive number or `labels` are too few.
         """
-        _check_whole(k, 1, "k", "ask for at least one class")
+        check_whole(k, 1, "k", "ask for at least one class")
         scores = probabilities(self._scores(output, item))
         names = self._names(labels, len(scores))
         best = np.argsort(-scores, kind="stable")[:k]
@@ -210,7 +221,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         Picture or None
             None where the result is not the classification of a picture.
         """
-        _check_whole(k, 1, "k", "ask for at least one class")
+        check_whole(k, 1, "k", "ask for at least one class")
         output = self._scores_output()
         if not self.images or output is None:
             return None
@@ -259,6 +270,8 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
             ("bytes", f"{render.human_bytes(self.shared_nbytes)} through shared memory, "
                       f"{render.human_bytes(self.wire_nbytes)} over the wire"),
         ]  # fmt: skip
+        if self.source is not None:
+            rows.insert(0, ("source", str(self.source)))
         if self.transform is not None:
             rows.append(("image", str(self.transform)))
         table = render.Table(
@@ -351,12 +364,6 @@ def probabilities(scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         return np.asarray(exponents / exponents.sum())
 
 
-def _check_whole(value: object, lowest: int, name: str, remedy: str) -> None:
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < lowest:  # type: ignore[operator]
-        raise ArgumentError(f"{name} is {brief(value)}", remedy)
-
-
 def _row(array: npt.NDArray[Any], item: int, rank: int, name: str) -> npt.NDArray[Any]:
     """Return one item of a batch, as an array of `rank` dimensions."""
     batch = array if array.ndim > rank else array[np.newaxis]
@@ -365,7 +372,7 @@ def _row(array: npt.NDArray[Any], item: int, rank: int, name: str) -> npt.NDArra
 
 
 def _item(batch: Any, item: int, what: str) -> Any:
-    _check_whole(item, 0, "item", f"count items of {what} from 0 to {len(batch) - 1}")
+    check_whole(item, 0, "item", f"count items of {what} from 0 to {len(batch) - 1}")
     if not 0 <= item < len(batch):
         raise TensorShapeError(
             f"item {item} of {what} was asked for, and the batch has {len(batch)}",

@@ -11,13 +11,15 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from tritonic_nb import render
-from tritonic_nb.call import Call, Setup, Stopwatch, checked_timeout, places_of
+from tritonic_nb import flight, render
+from tritonic_nb.call import Call, Options, Setup, Stopwatch, checked_timeout, places_of
+from tritonic_nb.choice import Choice, choose
 from tritonic_nb.errors import (
     ArgumentError,
     ModelLoadError,
@@ -33,28 +35,33 @@ from tritonic_nb.errors import (
     TritonicError,
     brief,
 )
+from tritonic_nb.frames import open_frames
 from tritonic_nb.images import ImageTransform
-from tritonic_nb.inputs import prepare, transform_of
+from tritonic_nb.inputs import OPTIONS, Prepared, prepare, transform_of
 from tritonic_nb.leftovers import Leftovers, find_leftovers
 from tritonic_nb.memory import Region, RegionDescriptor, SharedMemoryType, require_supported
 from tritonic_nb.monitoring import holders_text
 from tritonic_nb.preflight import PoolOwner, Preflight, preflight
 from tritonic_nb.regions import Need, RegionSet, Slot, answered
 from tritonic_nb.result import InferenceResult
+from tritonic_nb.routine import ReadyRequest, Routine, pattern_of, plain_arrays
 from tritonic_nb.sizes import TensorSize, sizes_of
 from tritonic_nb.tensors import ModelSpec, TensorSpec, codec
 from tritonic_nb.transport import (
-    HttpTransport,
     InferReply,
     InferRequest,
     PreparedRequest,
     SSLOptions,
     Transport,
+    connect,
+    protocol_for,
 )
 from tritonic_nb.views import InputViews
+from tritonic_nb.workers import InferenceFuture, Workers
 
 __all__ = ["ModelStatus", "ServerAddress", "Session"]
 
+_NO_CHOICE = Choice(SharedMemoryType.NONE, "nothing was tried yet")
 _MOST_GROWTHS = 3  # of an output in one inference; each runs the model once more
 
 _log = logging.getLogger("tritonic_nb.session")
@@ -70,6 +77,8 @@ class ServerAddress(Protocol):
     @property
     def headers(self) -> Mapping[str, str]:
         """Headers to send with every request."""
+
+    # For ``protocol="grpc"`` it has a ``grpc_url``, too.
 
 
 @dataclass(frozen=True)
@@ -99,15 +108,18 @@ class Session:
     Parameters
     ----------
     server
-        The server's address, ``"localhost:8000"`` or with ``http://`` or
-        ``https://``; or an object with ``url`` and ``headers``, such as the
+        The server's address, ``"localhost:8000"`` or with ``http://``,
+        ``https://``, ``grpc://`` or ``grpcs://``; or an object with ``url`` (for
+        gRPC, ``grpc_url``) and ``headers``, such as the
         :class:`~tritonic_nb.Server` that :func:`~tritonic_nb.serve` gives.
     model, version
         The model to use; None to choose later with :meth:`use`. Version
         ``""`` lets the server choose.
     shared_memory
         How tensors travel: ``"system"``, ``"cuda"``, ``"none"`` (over the
-        wire) or ``"auto"``.
+        wire) or ``"auto"``: on connecting it is tried which of them works with this
+        server, and :attr:`shared_memory_reason` tells what came of it. The others are
+        strict: what cannot be had is an error.
     output_shared_memory
         The same for outputs, where it differs from the inputs.
     device
@@ -122,6 +134,9 @@ class Session:
         Sent with every request, such as the header that opens a restricted API.
     ssl
         True for an encrypted connection, or how it is made.
+    protocol
+        ``"http"`` or ``"grpc"``, which needs ``pip install 'tritonic-nb[grpc]'`` and
+        has another port, Triton's 8001. An address with ``grpc://`` means it.
     load
         Whether a model that is not loaded is loaded on demand. By default it
         is on a server given as an object (one of yours), and not at an address.
@@ -130,6 +145,9 @@ class Session:
         The permissions of the regions' files. A server that runs as another
         user needs ``0o666`` (or ``0o660`` and a common group), and then others
         on this machine can read and change the tensors.
+    in_flight
+        How many requests of :meth:`submit`, :meth:`map` and :meth:`stream` are on
+        their way at the same time, from 1 to 256. Each has regions of its own.
 
     Raises
     ------
@@ -169,19 +187,22 @@ class Session:
         model: str | None = None,
         *,
         version: str = "",
-        shared_memory: SharedMemoryType | str = SharedMemoryType.SYSTEM,
+        shared_memory: SharedMemoryType | str = SharedMemoryType.AUTO,
         output_shared_memory: SharedMemoryType | str | None = None,
         device: int = 0,
         timeout: float = 60.0,
         verbose: bool = False,
         headers: Mapping[str, str] | None = None,
         ssl: SSLOptions | bool = False,
+        protocol: str = "http",
         load: bool | None = None,
         mode: int = 0o600,
+        in_flight: int = 4,
     ) -> None:
         if verbose:
             _log_to_stream()
-        url, own_headers = _address(server)
+        protocol = protocol_for(protocol, server)
+        url, own_headers = _address(server, protocol)
         if headers is not None and not isinstance(headers, Mapping):
             raise ArgumentError(
                 f"the headers are {brief(headers)}", "give a mapping: {'NAME': 'VALUE'}"
@@ -192,10 +213,11 @@ class Session:
         self._pid = os.getpid()
         self._owner = server  # kept: a Server that nobody holds stops
         self._timeout_s = checked_timeout(timeout)
+        self._in_flight = flight.checked_in_flight(in_flight)
         self._load = not isinstance(server, str) if load is None else load
-        self._auto_refused = ""  # why there is no shared memory, where it is not asked for
+        self._choice = _NO_CHOICE
         self._setup = Setup(*_checked_kinds(shared_memory, device, output_shared_memory))
-        self._transport: Transport = HttpTransport(url, {**own_headers, **(headers or {})}, options)
+        self._transport = connect(url, {**own_headers, **(headers or {})}, options, protocol)
         self._regions = RegionSet(self._transport, mode=_checked_mode(mode), holders=holders_text)
         # Through a weak reference: a session that is forgotten is to go at once.
         self._views = InputViews(weakref.ref(self), self._regions.slot(held=True))
@@ -203,8 +225,11 @@ class Session:
         self._finalizer = weakref.finalize(
             self, _close_forgotten, self._regions, self._transport, self._pid
         )
+        # After the finalizer: at exit they stop before the regions go.
+        self._workers = Workers(self._in_flight)
         try:
             self._server = self._transport.server_metadata()
+            self._choice = self._chosen(self._setup.kinds, self._setup.device)
             self._cleared = self._clear_leftovers()
             if model is not None:
                 self.use(model, version)
@@ -214,7 +239,7 @@ class Session:
 
     def _clear_leftovers(self) -> Leftovers | None:
         """Clear what dead sessions left; None where this session has no shared memory."""
-        if set(self._setup.kinds.values()) <= {SharedMemoryType.NONE}:
+        if {self.shared_memory, self.output_shared_memory} <= {SharedMemoryType.NONE}:
             return None
         try:
             cleared = find_leftovers(self._transport).clear(self._transport)
@@ -397,13 +422,20 @@ class Session:
 
     @property
     def shared_memory(self) -> SharedMemoryType:
-        """How inputs travel. ``AUTO`` turns to ``NONE`` where the server refuses regions."""
+        """How inputs travel: ``SYSTEM``, ``CUDA`` or ``NONE``, with ``"auto"`` too."""
         return self._effective(self._setup.kinds["input"])
 
     @property
     def output_shared_memory(self) -> SharedMemoryType:
         """How outputs travel."""
         return self._effective(self._setup.kinds["output"])
+
+    @property
+    def shared_memory_reason(self) -> str:
+        """What ``"auto"`` chose and why, as a sentence; or what was asked for."""
+        if SharedMemoryType.AUTO in self._setup.kinds.values():
+            return str(self._choice)
+        return f"{self._kinds_text()}, as asked for"
 
     @property
     def device(self) -> int:
@@ -439,8 +471,9 @@ class Session:
         """
         with self._open():
             kinds, device = _checked_kinds(kind, device, output)
-            self._auto_refused = ""
+            choice = self._chosen(kinds, device)
             self._change(replace(self._setup, kinds=kinds, device=device))
+            self._choice = choice
 
     @property
     def regions(self) -> tuple[RegionDescriptor, ...]:
@@ -544,9 +577,9 @@ class Session:
         setup = self._usable()
         model = setup.chosen
         kinds, device = _parsed_kinds(
-            setup.kinds["input"] if shared_memory is None else shared_memory,
+            self.shared_memory if shared_memory is None else shared_memory,
             setup.device if device is None else device,
-            setup.kinds["output"] if shared_memory is None else shared_memory,
+            self.output_shared_memory if shared_memory is None else shared_memory,
         )
         # Auto is system memory wherever it can be had.
         kinds = {
@@ -615,23 +648,13 @@ class Session:
         # Triton refuses a zero-byte tensor in shared memory and takes it over the wire.
         if kind is SharedMemoryType.NONE or nbytes == 0:
             return None
-        auto = kind is SharedMemoryType.AUTO
         try:
-            return slot.place(
-                Need(
-                    direction,
-                    name,
-                    nbytes,
-                    SharedMemoryType.SYSTEM if auto else kind,
-                    setup.device,
-                ),
-                timeout_s,
-            )
+            return slot.place(Need(direction, name, nbytes, kind, setup.device), timeout_s)
         except (SharedMemoryError, RestrictedApiError) as error:
-            if not auto:
+            if setup.kinds[direction] is not SharedMemoryType.AUTO:
                 raise
             if not isinstance(error, NoSpaceError):  # which may be another by the next time
-                self._auto_refused = error.message
+                self._choice = Choice(SharedMemoryType.NONE, error.message)
             _log.warning("%s %r goes over the wire: %s", direction, name, error.message)
             return None
 
@@ -640,8 +663,15 @@ class Session:
         return self._place(slot, self._usable(), ("input", tensor), nbytes, self._timeout_s)
 
     def _effective(self, kind: SharedMemoryType) -> SharedMemoryType:
-        refused = kind is SharedMemoryType.AUTO and self._auto_refused
-        return SharedMemoryType.NONE if refused else kind
+        return self._choice.kind if kind is SharedMemoryType.AUTO else kind
+
+    def _chosen(self, kinds: Mapping[str, SharedMemoryType], device: int) -> Choice:
+        """Find out which way works, where that is left to the session."""
+        if SharedMemoryType.AUTO not in kinds.values():
+            return _NO_CHOICE
+        choice = choose(self._transport, self._server, device)
+        _log.debug("auto: %s", choice)
+        return choice
 
     # Inference
 
@@ -725,53 +755,265 @@ class Session:
         """
         setup = self._usable()
         watch = Stopwatch(self._timeout_s if timeout is None else checked_timeout(timeout))
-        model = setup.chosen
         filled, lent = ({}, {}) if inputs is not None or named else self._views.given()
-        prepared = prepare(model, filled or inputs, named, transform)
-        call = Call(
-            setup=setup,
-            tensors=prepared.tensors,
-            outputs=_wanted(model, outputs),
-            batch=prepared.batch,
-            in_place=bool(filled),
-            lent=lent,
-            options={
-                "request_id": request_id,
-                "sequence_id": sequence_id,
-                "sequence_start": sequence_start,
-                "sequence_end": sequence_end,
-                "priority": priority,
-                "parameters": {} if parameters is None else parameters,
-            },
+        in_place = bool(filled)
+        routine, prepared = self._understood(
+            setup, filled or inputs, named, outputs, transform, in_place=in_place
         )
-        watch.lap("prepare")
+        given = {} if parameters is None else {"parameters": parameters}
+        options = Options(request_id, sequence_id, sequence_start, sequence_end, priority, **given)
+        call = Call(setup, setup.chosen, prepared.tensors, routine, lent, in_place, options)
+        watch.lap()
         with self._regions.slot() as slot:
-            self._fill(slot, call, watch)
-            watch.lap("copy_in")
-            request, reply = self._exchange(slot, call, watch)
-            watch.lap("request")
-            arrays = self._collect(slot, call, request, reply, copy=copy)
-            watch.lap("copy_out")
+            ready = self._fill(slot, call, watch)
+            watch.lap()
+            sent, reply = self._exchange(slot, call, watch, ready)
+            watch.lap()
+            arrays = self._collect(slot, call, sent.request, reply, copy=copy)
+            watch.lap()
+            again = ready is not None and sent is ready.prepared
+            places = ready.places if again and ready is not None else None
+            # A model may leave an output out.
+            if places is None or len(places) != len(prepared.tensors) + len(arrays):
+                places = places_of(sent.request, prepared.tensors, arrays)
+            if not again:
+                ready = call.ready(slot, sent, places)
+        routine.keep(ready)
         self._regions.settle()  # the server answers: a good time for what it is owed
         return InferenceResult(
-            model=reply.model or request.model,
+            model=reply.model or call.model.name,
             version=reply.version,
             request_id=reply.request_id,
             outputs=arrays,
             timings=watch.timings(),
-            places=places_of(request, prepared.tensors, arrays),
+            places=places,
             wire_nbytes=reply.sent_nbytes + reply.received_nbytes,
             images=prepared.images,
             transform=prepared.transform,
-            labels=model.labels,
+            labels=call.model.labels,
         )
 
-    def _fill(self, slot: Slot, call: Call, watch: Stopwatch) -> None:
+    # Several at a time
+
+    def submit(self, inputs: Any = None, /, **options: Any) -> InferenceFuture:
+        """Run the model once, in the background.
+
+        Never waits: of all that were submitted, `in_flight` are on their way at the
+        same time, and the others in the order of their coming.
+
+        Parameters
+        ----------
+        inputs
+            As for :meth:`infer`; they must be given. Arrays are read when the turn
+            has come: do not change them before the result is there.
+        options
+            As for :meth:`infer`, inputs by name included. The time limit counts from
+            the turn on.
+
+        Returns
+        -------
+        InferenceFuture
+            ``result()`` waits for the :class:`~tritonic_nb.InferenceResult` or raises
+            what :meth:`infer` would; ``cancel()`` works as long as its turn has not
+            come. ``await session.submit(...)`` works, too. :meth:`close` cancels
+            those that wait.
+
+        Raises
+        ------
+        ArgumentError
+            Without inputs: what lies in :attr:`inputs` might change meanwhile.
+        SessionClosedError
+            If the session was closed.
+
+        Examples
+        --------
+        >>> futures = [session.submit(picture) for picture in pictures]
+        >>> results = [future.result() for future in futures]
+        """
+        self._usable()
+        if inputs is None and not options.keys() - OPTIONS:
+            raise ArgumentError(
+                "nothing was given to submit; what lies in session.inputs may change meanwhile",
+                "give the inputs, or use infer(), which waits",
+            )
+        return self._workers.submit(partial(self.infer, inputs, **options)).future
+
+    def map(
+        self,
+        items: Iterable[Any],
+        /,
+        *,
+        in_flight: int | None = None,
+        progress: bool = True,
+        total: int | None = None,
+        return_exceptions: bool = False,
+        **options: Any,
+    ) -> Iterator[InferenceResult]:
+        """Run the model on each of many items, several at a time; results come in order.
+
+        While the server works on some, others are prepared (pictures are read
+        and made tensors), so that neither waits for the other.
+
+        Parameters
+        ----------
+        items
+            Each is what :meth:`infer` takes as its inputs: an array, a picture's path,
+            a mapping of arrays by name. They may be a generator without an end: at
+            most `in_flight` are taken whose results were not given yet. Arrays must
+            not be changed before their results are there.
+        in_flight
+            How many are on their way at the same time, where it differs from the
+            session's. For a model with sequences only 1, which keeps their order.
+        progress
+            Whether to show it: as a bar in a notebook, which ends as a line of text,
+            or in a terminal.
+        total
+            How many items there are, for the progress, where ``len(items)`` does not tell.
+        return_exceptions
+            Whether an error is given in its place and all goes on, instead of raised.
+        options
+            As for :meth:`infer`, the same for all; inputs by name included.
+
+        Yields
+        ------
+        InferenceResult
+            In the order of the items.
+
+        Raises
+        ------
+        ArgumentError
+            If an argument is of the wrong form; at once.
+        TritonicError
+            As :meth:`infer`, in the item's place, with its number, counted from 0. An
+            error that `items` itself raises comes as it is, after the results of what
+            was taken before.
+        SessionClosedError
+            If the session was closed; never given as a result.
+
+        Notes
+        -----
+        When it ends early (an error, Ctrl-C, ``break``), nothing new begins, and what
+        is on its way ends in the background. With ``copy=False`` a result has its
+        region for as long as it is kept, so that keeping them all takes memory for all.
+
+        Examples
+        --------
+        >>> for result in session.map(paths):
+        ...     print(result.top_k(1))
+        """
+        model = self._usable().chosen
+        iterator, known = flight.checked_items(items)
+        return flight.in_order(
+            flight.jobs_of(self.infer, iterator, options),
+            flight.in_flight_of(model, in_flight, self._in_flight),
+            render.Progress(known if total is None else total, show=progress),
+            return_exceptions=return_exceptions,
+        )
+
+    def stream(
+        self,
+        source: Any,
+        /,
+        *,
+        every: int = 1,
+        limit: int | None = None,
+        in_flight: int | None = None,
+        progress: bool = True,
+        return_exceptions: bool = False,
+        **options: Any,
+    ) -> Iterator[InferenceResult]:
+        """Run the model on the pictures of a folder, an animation or a video, in order.
+
+        They are read one after the other, never all at once, several ahead.
+
+        Parameters
+        ----------
+        source
+            The path of a folder of pictures (in the order of their names, 2 before 10;
+            hidden files and folders in it are left out), of an animated GIF, WebP or
+            PNG, of a TIFF file with pages, or of a video, for which PyAV is needed:
+            ``pip install 'tritonic-nb[video]'``. Paths of pictures are taken, too.
+        every
+            2 for each second frame, and so on.
+        limit
+            The most frames.
+        in_flight, progress, return_exceptions
+            As for :meth:`map`.
+        options
+            As for :meth:`infer`, the same for all.
+
+        Yields
+        ------
+        InferenceResult
+            In order, each with its :attr:`~tritonic_nb.InferenceResult.source`: the file,
+            the frame and its time.
+
+        Raises
+        ------
+        ArgumentError
+            If an argument is of the wrong form; at once.
+        ImageReadError, ImageTooLargeError
+            At once if there is nothing that can be read; in its place, with the file, if
+            a picture or frame cannot.
+        TritonicError
+            As :meth:`map`.
+
+        Examples
+        --------
+        >>> for result in session.stream("holiday.mp4", every=30):
+        ...     print(result.source, result.top_k(1))
+        """
+        model = self._usable().chosen
+        frames, total = open_frames(source, every=every, limit=limit)
+        return flight.in_order(
+            flight.jobs_of_frames(self.infer, frames, options),
+            flight.in_flight_of(model, in_flight, self._in_flight),
+            render.Progress(total, show=progress),
+            return_exceptions=return_exceptions,
+        )
+
+    # What infer() does
+
+    def _understood(
+        self,
+        setup: Setup,
+        inputs: Any,
+        named: Mapping[str, Any],
+        outputs: Sequence[str] | None,
+        transform: ImageTransform | str | None,
+        *,
+        in_place: bool,
+    ) -> tuple[Routine, Prepared]:
+        """Return what was given as tensors, checked; no check is made twice."""
+        model = setup.chosen
+        arrays = plain_arrays(model, inputs, named) if transform is None else None
+        pattern = None if arrays is None else pattern_of(arrays, outputs, in_place=in_place)
+        known = setup.routines.get(pattern)
+        if arrays is not None and known is not None:
+            return known, Prepared(arrays, known.batch)
+        prepared = prepare(model, inputs, named, transform)
+        routine = Routine.of(_wanted(model, outputs), prepared.batch)
+        if pattern is not None and not prepared.images:
+            setup.routines.add(pattern, routine)
+        return routine, prepared
+
+    def _fill(self, slot: Slot, call: Call, watch: Stopwatch) -> ReadyRequest | None:
         """Give the request its regions, and write the inputs to them.
 
         Where there is no memory for one more request at the same time, it waits
         until another one has ended.
+
+        Returns
+        -------
+        ReadyRequest or None
+            The request itself, where such a one was sent before.
         """
+        ready = call.resume(slot)
+        if ready is not None:
+            if not call.in_place:
+                for name, array in call.tensors.items():
+                    ready.regions["input", name].write(array)
+            return ready
         while True:
             ends = self._regions.ends
             try:
@@ -785,7 +1027,7 @@ class Session:
                     raise
             else:
                 self._regions.leave_crowd(slot)
-                return
+                return None
 
     def _fill_once(self, slot: Slot, call: Call, watch: Stopwatch) -> None:
         for name, array in call.tensors.items():
@@ -796,21 +1038,20 @@ class Session:
             region = self._place(slot, call.setup, ("input", name), nbytes, watch.left_s())
             if region is not None:
                 region.write(array)
-        for spec in call.outputs:
-            known = call.known_nbytes(spec)
-            nbytes = self._guessed_nbytes(call, spec.name) if known is None else known
-            tensor = ("output", spec.name)
+        for output, known in call.routine.known_nbytes.items():
+            nbytes = self._guessed_nbytes(call, output) if known is None else known
+            tensor = ("output", output)
             try:
                 region = self._place(slot, call.setup, tensor, nbytes, watch.left_s())
             except NoSpaceError as error:
                 if known is not None:
                     raise
                 # It may be smaller this time: by wire, as an output of unknown size comes at first.
-                call.setup.learned.pop(spec.name, None)
-                _log.info("output %r goes over the wire: %s", spec.name, error.message)
+                call.setup.learned.pop(output, None)
+                _log.info("output %r goes over the wire: %s", output, error.message)
                 continue
             if region is not None:
-                call.room[spec.name] = region.slot_nbytes if known is None else known
+                call.room[output] = region.slot_nbytes if known is None else known
 
     def _guessed_nbytes(self, call: Call, output: str) -> int:
         """Return the room for an output whose size the model does not tell; 0 for the wire."""
@@ -818,15 +1059,17 @@ class Session:
         return max(learned, self._regions.spare_nbytes("output", output))
 
     def _exchange(
-        self, slot: Slot, call: Call, watch: Stopwatch
-    ) -> tuple[InferRequest, InferReply]:
+        self, slot: Slot, call: Call, watch: Stopwatch, ready: ReadyRequest | None
+    ) -> tuple[PreparedRequest, InferReply]:
         """Send a request, again where something had to be mended first."""
         mended: set[str] = set()
         turns = 0
+        prepared = None if ready is None else ready.prepared
         while True:  # each turn mends something, or raises
-            request = self._transport.prepare(call.request(slot))
+            request = prepared or self._transport.prepare(call.request(slot))
+            prepared = None
             try:
-                return request.request, self._send(slot, request, watch.left_s())
+                return request, self._send(slot, request, watch.left_s())
             except RegionLostError as error:
                 if "regions" in mended:
                     raise
@@ -839,7 +1082,7 @@ class Session:
                 mended.add("model")
             except RegionTooSmallError as error:
                 turns += 1
-                if call.model.stateful or turns > _MOST_GROWTHS * len(call.outputs):
+                if call.model.stateful or turns > _MOST_GROWTHS * len(call.routine.outputs):
                     raise
                 self._grow(slot, call, error, watch)
 
@@ -850,7 +1093,7 @@ class Session:
         except (SharedMemoryError, RestrictedApiError) as error:
             if SharedMemoryType.AUTO not in call.setup.kinds.values():
                 raise
-            self._auto_refused = error.message
+            self._choice = Choice(SharedMemoryType.NONE, error.message)
             _log.warning("from now on tensors go over the wire: %s", error.message)
             slot.discard_all_but()
 
@@ -924,7 +1167,8 @@ class Session:
                     "in a region",
                     "this is a fault of the server; use shared_memory='none'",
                 )
-            learned[name] = max(learned.get(name, 0), codec.encoded_nbytes(array))
+            if call.routine.known_nbytes[name] is None:
+                learned[name] = max(learned.get(name, 0), codec.encoded_nbytes(array))
             arrays[name] = array
         return arrays
 
@@ -945,6 +1189,7 @@ class Session:
         # Without the lock, which another thread may have while its server takes its time.
         if not self.closed:
             self._closing = True
+            self._workers.close()
             self._views.drop()
             _close(self._regions, self._transport)
             self._finalizer.detach()  # last: interrupted, it can be closed again
@@ -1014,18 +1259,22 @@ class Session:
         return f"Session{' (closed)' if self.closed else ''}", rows, tables
 
     def _shared_memory_text(self) -> str:
-        kinds = [str(self.shared_memory), str(self.output_shared_memory)]
-        text = kinds[0] if kinds[0] == kinds[1] else f"{kinds[0]}, outputs {kinds[1]}"
-        if self._auto_refused:
-            text += f" (auto: {self._auto_refused})"
+        text = self._kinds_text()
+        if SharedMemoryType.AUTO in self._setup.kinds.values():
+            text += f" (auto: {self._choice.reason})"
         return text
 
+    def _kinds_text(self) -> str:
+        kinds = [str(self.shared_memory), str(self.output_shared_memory)]
+        return kinds[0] if kinds[0] == kinds[1] else f"{kinds[0]}, outputs {kinds[1]}"
 
-def _address(server: str | ServerAddress) -> tuple[str, dict[str, str]]:
+
+def _address(server: str | ServerAddress, protocol: str) -> tuple[str, dict[str, str]]:
     if isinstance(server, str):
         return server, {}
     try:
-        return server.url, dict(server.headers)
+        url: str = server.url if protocol == "http" else server.grpc_url  # type: ignore[attr-defined]
+        return url, dict(server.headers)
     except Exception as error:  # it is asked for what it is, and may be anything
         raise ArgumentError(
             f"{type(server).__name__} is not a server: {error}",

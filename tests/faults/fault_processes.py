@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from tritonic_nb.memory.system import KEY_PREFIX, SHM_DIR
-from tritonic_nb.transport import HttpTransport
+from tritonic_nb.transport import Transport
 
 PROGRAMS = Path(__file__).with_name("fault_programs.py")
 BUSY_S = 4.0
@@ -173,7 +173,7 @@ class Traces:
         return f"left: {self.files} in /dev/shm, {sorted(self.registered)} registered"
 
 
-def traces(pid: int, transport: HttpTransport | None = None) -> Traces:
+def traces(pid: int, transport: Transport | None = None) -> Traces:
     """Look for the regions of a process."""
     prefix = f"{KEY_PREFIX}{pid}-"
     files = {}
@@ -186,7 +186,7 @@ def traces(pid: int, transport: HttpTransport | None = None) -> Traces:
 
 
 def traces_after(
-    pid: int, transport: HttpTransport | None = None, *, within_s: float
+    pid: int, transport: Transport | None = None, *, within_s: float
 ) -> tuple[Traces, float]:
     """Wait until nothing is left of a process; return what was in the end, and the seconds."""
     started = time.monotonic()
@@ -198,8 +198,9 @@ def traces_after(
         time.sleep(0.02)
 
 
-def at(server: Any) -> dict[str, Any]:
-    """Return what a process needs to find a server."""
+def at(server: Any, protocol: str = "http") -> dict[str, Any]:
+    """Return what a process needs to find a server, an address or an object."""
     if isinstance(server, str):
-        return {"url": server, "headers": {}}
-    return {"url": server.url, "headers": dict(server.headers)}
+        return {"url": server, "headers": {}, "protocol": protocol}
+    url = server.grpc_url if protocol == "grpc" else server.url
+    return {"url": url, "headers": dict(server.headers), "protocol": protocol}

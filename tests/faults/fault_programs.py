@@ -20,7 +20,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,8 @@ def hear() -> dict[str, Any]:
 
 def opened(config: Mapping[str, Any], model: str = MODEL, **options: Any) -> tritonic_nb.Session:
     """Open a session at the server that the test has."""
-    return tritonic_nb.Session(
-        config["url"], model, headers=config["headers"], **{"load": True, **options}
-    )
+    place = {"headers": config["headers"], "protocol": config["protocol"]}
+    return tritonic_nb.Session(config["url"], model, **{"load": True, **place, **options})
 
 
 def payload(seed: int, nbytes: int) -> npt.NDArray[np.uint8]:
@@ -191,6 +190,48 @@ def ask(
         say(turn=turn, nbytes=nbytes, answered=bool(good), **more)
 
 
+def crowded_map(config: dict[str, Any]) -> None:
+    """Map over payloads in a small /dev/shm that is filled to the brim meanwhile.
+
+    For each item it says what :func:`ask` does; results may be kept, with their regions.
+    """
+    lots = np.random.default_rng(config["seed"])
+    filler = Filler()
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(tritonic_nb.serve([MODEL]))
+        for turn in range(config["turns"]):
+            with tritonic_nb.Session(server, MODEL, load=True, in_flight=4) as session:
+                room = int(lots.integers(lots.choice([100_000, 10_000_000])))
+                filler.leave(room)
+                with filler.restless(turn) if turn % 3 == 0 else contextlib.nullcontext():
+                    sizes = 1 + (room * lots.choice([0.01, 0.1, 0.2, 0.33, 0.5], 12)).astype(int)
+                    map_over(session, turn, sizes, copy=lots.random() < 0.5)
+                filler.empty()
+                alive = server.running
+                if alive:
+                    map_over(session, turn, [100_000] * 4, after=True)
+            if not alive:
+                say(died=server._process.returncode, turn=turn)
+                server.stop()
+                server = stack.enter_context(tritonic_nb.serve([MODEL]))
+
+
+def map_over(
+    session: tritonic_nb.Session, turn: int, sizes: Iterable[int], *, copy: bool = True, **more: Any
+) -> None:
+    """Map over payloads of these sizes, and say what came of each."""
+    sent = [payload(turn, nbytes) for nbytes in sizes]
+    results = session.map(sent, copy=copy, progress=False, return_exceptions=True)
+    kept = []
+    for array, result in zip(sent, results, strict=True):
+        if isinstance(result, tritonic_nb.TritonicError):
+            say(turn=turn, error=type(result).__name__, text=result.message, **more)
+        else:
+            kept.append((result["OUTPUT0"], array))
+    for pair in kept:  # looked at in the end, when the others have come
+        say(turn=turn, answered=np.array_equal(*pair), **more)
+
+
 def busy(config: dict[str, Any]) -> None:
     """Infer in several threads, with payloads that no other process has."""
     good = 0
@@ -323,7 +364,8 @@ def views(config: dict[str, Any]) -> None:
         server = None
         if config["ends"] == ["server"]:
             server = stack.enter_context(tritonic_nb.serve([MODEL]))
-            config = {"url": server.url, "headers": server.headers, **config}
+            url = server.grpc_url if config["protocol"] == "grpc" else server.url
+            config = {"url": url, "headers": server.headers, **config}
         for turn in range(config["turns"]):
             for end in config["ends"]:
                 say(end=end, problem="")

@@ -22,7 +22,7 @@ import tritonic_nb
 from tritonic_nb.errors import ServerTimeoutError, ServerUnreachableError, TritonicError
 from tritonic_nb.memory.system import KEY_PREFIX, SHM_DIR
 from tritonic_nb.transport import HttpTransport
-from tritonic_nb.transport.base import Reply, Request
+from tritonic_nb.transport.base import Reply
 
 Open = Callable[..., tritonic_nb.Session]
 SMALL, LARGE = np.full((4, 4), 3, np.float32), np.full((400, 400), 5, np.float32)
@@ -110,16 +110,16 @@ def of_the_way(path: str, error: Any, *, after: bool = False) -> Step:
     @contextlib.contextmanager
     def step(session: tritonic_nb.Session, nth: int) -> Iterator[Once]:
         once = Once(error() if callable(error) else error, nth, after=after)
-        engine = session._transport._engine  # type: ignore[attr-defined]
-        real = engine.send
+        transport = session._transport
+        real = transport._exchange  # type: ignore[attr-defined]
 
-        def instead(request: Request, timeout_s: float) -> Reply:
-            send = once.call if request.path.endswith(path) else _plainly
-            reply: Reply = send(real, request, timeout_s)
+        def instead(written: Any, timeout_s: float) -> Reply:
+            send = once.call if written.label.split()[1].endswith(path) else _plainly
+            reply: Reply = send(real, written, timeout_s)
             return reply
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine, "send", instead)
+            patch.setattr(transport, "_exchange", instead)
             yield once
 
     return step

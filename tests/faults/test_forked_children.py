@@ -9,19 +9,21 @@ from typing import Any
 from fault_processes import BUSY_S, Process, at, running, traces, traces_after
 from fault_table import Record, times
 
-from tritonic_nb.transport import HttpTransport
+from tests.conftest import BOTH
+from tritonic_nb.transport import Transport
 
 ENDS = ("os._exit", "sys.exit", "exception", "SIGKILL", "multiprocessing", "closes first")
 
 
+@BOTH
 def test_a_child_that_ends_takes_nothing_along(
-    server: Any, transport: HttpTransport, record: Record
+    address: Any, protocol: str, transport: Transport, record: Record
 ) -> None:
     """However a forked child ends, the parent's regions are as before, and answer.
 
     The child is refused the session, and may read the arrays that it was forked with.
     """
-    config = {**at(server), "ends": ENDS, "turns": times(2, 20)}
+    config = {**at(address, protocol), "ends": ENDS, "turns": times(2, 20)}
     with record("forked child ends") as row, Process("forks", config) as kernel:
         for message in kernel.hear_all():
             names = set(message["names"])
@@ -37,13 +39,14 @@ def test_a_child_that_ends_takes_nothing_along(
         row.count(bytes_left=left.nbytes, regions_left=len(left.names))
 
 
+@BOTH
 def test_a_child_that_outlives_its_parent_keeps_nothing(
-    server: Any, transport: HttpTransport, record: Record
+    address: Any, protocol: str, transport: Transport, record: Record
 ) -> None:
     """The regions of a parent that was killed go, though a forked child lives on."""
     with record("parent of a fork killed") as row:
         for _ in range(times(2, 20)):
-            with Process("outlived", at(server)) as kernel:
+            with Process("outlived", at(address, protocol)) as kernel:
                 child = kernel.hear()["child"]
                 had = traces(kernel.pid, transport)
                 kernel.kill()

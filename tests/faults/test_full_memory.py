@@ -33,21 +33,24 @@ def problem_of(message: dict[str, Any], fatal: set[int]) -> str:
     return "" if clear else f"{error}: {text}"
 
 
-def test_a_full_dev_shm_is_a_clear_error(record: Record) -> None:
+@pytest.mark.parametrize("program", ["crowded", "crowded_map"])
+def test_a_full_dev_shm_is_a_clear_error(record: Record, program: str) -> None:
     """In a /dev/shm of 64 MB that others fill, each inference answers or says what is short.
 
     A file leaves more or less room, before and during use, and comes and goes all
     the time in each third turn; sizes lie around what fits, with several outputs,
-    growing, and with results whose arrays are kept without a copy. The only error
+    growing, with results whose arrays are kept without a copy, and with four in
+    flight (the second program). The only error
     is NoSpaceError, with figures; should the server die of it, ServerUnreachableError.
     The interpreter gets no signal, and when the room is there again everything is
     answered.
     """
     said: Counter[str] = Counter()
-    with record(f"/dev/shm of {SIZE[:-1]} MB full") as row:
+    several = ", 4 in flight" if program == "crowded_map" else ""
+    with record(f"/dev/shm of {SIZE[:-1]} MB full{several}") as row:
         for seed in range(times(1, 4)):
             config = {"seed": seed, "turns": times(6, 30)}
-            with Process("crowded", config, before=own_dev_shm(SIZE)) as kernel:
+            with Process(program, config, before=own_dev_shm(SIZE)) as kernel:
                 messages = list(kernel.hear_all())
                 if code := kernel.wait():
                     row.count(f"seed {seed}: the interpreter ended with {code}")

@@ -41,7 +41,7 @@ from tritonic_nb.errors import ArgumentError, ImageError, TritonicError, brief
 from tritonic_nb.images import load_image, transform_for
 from tritonic_nb.result import InferenceResult, TensorPlace, Timings
 from tritonic_nb.tensors import ModelSpec, codec, numpy_dtype
-from tritonic_nb.transport.engine import CurlEngine
+from tritonic_nb.transport.sockets import SocketEngine
 
 FULL = os.environ.get("TRITONIC_NB_FAULTS") == "full"
 LONGEST_MESSAGE = 100_000
@@ -689,7 +689,7 @@ ROW = np.arange(4, dtype=np.float32)[np.newaxis]
 def usual_answers() -> dict[str, Any]:
     """Return what a server with one model says, by what it is asked."""
     return {
-        "server": {"name": "triton", "version": "2.51.0", "extensions": []},
+        "server": {"name": "triton", "version": "2.51.0", "extensions": ["system_shared_memory"]},
         "ready": {}, "metadata": METADATA, "config": CONFIG, "index": INDEX, "status": [],
         "register": {}, "unregister": {}, "load": {}, "unload": {},
         "infer": {"model_name": "m", "model_version": "1", "outputs": [OUTPUT]},
@@ -722,10 +722,10 @@ def told() -> Iterator[tuple[str, dict[str, Any]]]:
 @contextlib.contextmanager
 def impatient(longest_s: float = 0.08) -> Iterator[None]:
     """Have every request wait for a moment only, where half a minute would be the limit."""
-    send = CurlEngine.send
+    send = SocketEngine.send
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            CurlEngine,
+            SocketEngine,
             "send",
             lambda self, asked, limit_s: send(self, asked, min(limit_s, longest_s)),
         )

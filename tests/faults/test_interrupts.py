@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 import tritonic_nb
+from tests.conftest import BOTH
 
 PACKAGE = str(Path(tritonic_nb.__file__).parent)
 FULL = os.environ.get("TRITONIC_NB_FAULTS") == "full"
@@ -107,6 +108,16 @@ def in_place(session: tritonic_nb.Session) -> Callable[[], object]:
     return job
 
 
+def mapped(session: tritonic_nb.Session) -> Callable[[], object]:
+    """Several at a time, which go on in other threads when it is interrupted."""
+    return lambda: list(session.map([SMALL] * 6, in_flight=2, progress=False))
+
+
+def alone(session: tritonic_nb.Session) -> Callable[[], object]:
+    """One at a time, in the thread that is interrupted."""
+    return lambda: list(session.map([SMALL] * 3, in_flight=1, progress=False))
+
+
 def unregister(session: tritonic_nb.Session) -> Callable[[], object]:
     """Remove regions."""
     again(session)
@@ -131,8 +142,11 @@ def close(session: tritonic_nb.Session) -> Callable[[], object]:
     return session.close
 
 
+@BOTH
 @pytest.mark.timeout(1200 if FULL else 300)
-@pytest.mark.parametrize("job", [first, again, grow, in_place, unregister, switch, close])
+@pytest.mark.parametrize(
+    "job", [first, again, grow, in_place, mapped, alone, unregister, switch, close]
+)
 def test_an_interrupt_at_any_line(
     open_session: Open,
     shm_names: Callable[[], set[str]],

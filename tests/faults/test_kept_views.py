@@ -7,6 +7,8 @@ from typing import Any
 from fault_processes import Process, at
 from fault_table import Record, times
 
+from tests.conftest import BOTH
+
 ENDS = (
     "unregister", "grow", "none", "close", "forget", "model", "many more", "closed in between",
 )  # fmt: skip
@@ -24,16 +26,18 @@ def read_after(config: dict[str, Any], record: Record) -> None:
             row.count(f"{end}: the interpreter ended with {code}")
 
 
-def test_a_view_outlives_its_region(server: Any, record: Record) -> None:
+@BOTH
+def test_a_view_outlives_its_region(address: Any, protocol: str, record: Record) -> None:
     """Results without a copy and ``session.inputs`` keep the data of their own request.
 
     Whatever became of the region: removed, grown, left for the wire, closed with its
     session or another model, or forgotten with it. Inputs can even be written to. And
     of the region itself nothing is left.
     """
-    read_after({**at(server), "ends": ENDS, "turns": times(2, 40)}, record)
+    read_after({**at(address, protocol), "ends": ENDS, "turns": times(2, 40)}, record)
 
 
-def test_a_view_outlives_its_server(record: Record) -> None:
+@BOTH
+def test_a_view_outlives_its_server(protocol: str, record: Record) -> None:
     """The same when the server is killed."""
-    read_after({"ends": ["server"], "turns": times(1, 10)}, record)
+    read_after({"protocol": protocol, "ends": ["server"], "turns": times(1, 10)}, record)

@@ -25,17 +25,18 @@ from fault_processes import (
 from fault_table import Record, times
 
 import tritonic_nb
+from tests.conftest import BOTH
 from tritonic_nb.memory.system import SHM_DIR
-from tritonic_nb.transport import HttpTransport
+from tritonic_nb.transport import Transport
 
 Open = Callable[..., tritonic_nb.Session]
 
 
 @contextlib.contextmanager
-def streaming(server: Any, seed: int) -> Iterator[Process]:
+def streaming(place: dict[str, Any], seed: int) -> Iterator[Process]:
     """Start a kernel in a stream of inferences, and wait for a random moment of it."""
     lots = np.random.default_rng(seed)
-    config = {**at(server), "seed": seed, "threads": int(lots.choice([1, 1, 3]))}
+    config = {**place, "seed": seed, "threads": int(lots.choice([1, 1, 3]))}
     with Process("stream", config) as kernel:
         assert kernel.hear()["ready"] == kernel.pid
         kernel.tell({"go": True})
@@ -59,8 +60,9 @@ def all_gone(pids: list[int]) -> bool:
     return not any(map(running, pids))
 
 
+@BOTH
 def test_a_killed_kernel_leaves_nothing(
-    server: Any, open_session: Open, transport: HttpTransport, record: Record
+    address: Any, protocol: str, open_session: Open, transport: Transport, record: Record
 ) -> None:
     """2 s after a SIGKILL no file of the kernel is in /dev/shm and no name at the server.
 
@@ -72,7 +74,7 @@ def test_a_killed_kernel_leaves_nothing(
     slowest_s, most, cut_short = 0.0, 0, 0
     with record("kernel killed") as row:
         for seed in range(times(5, 100)):
-            with streaming(server, seed) as kernel:
+            with streaming(at(address, protocol), seed) as kernel:
                 kernel.kill()
                 had = traces(kernel.pid, transport)
                 left, took_s = traces_after(kernel.pid, transport, within_s=BUSY_S)
@@ -89,8 +91,9 @@ def test_a_killed_kernel_leaves_nothing(
         row.note(f"{cut_short} had regions, up to {most} inferences")
 
 
+@BOTH
 def test_the_next_session_clears_what_a_killed_janitor_could_not(
-    server: Any, open_session: Open, transport: HttpTransport, record: Record
+    address: Any, protocol: str, open_session: Open, transport: Transport, record: Record
 ) -> None:
     """With kernel and janitor killed, the start of the next session clears everything.
 
@@ -106,7 +109,7 @@ def test_the_next_session_clears_what_a_killed_janitor_could_not(
     orphaned, most, empty = 0, 0, 0
     with record("kernel and janitor killed") as row:
         for seed in range(times(4, 100)):
-            with streaming(server, 1000 + seed) as kernel:
+            with streaming(at(address, protocol), 1000 + seed) as kernel:
                 freeze(kernel)  # so that it does not start another one
                 janitors = children_of(kernel.pid)
                 for janitor in janitors:
@@ -117,7 +120,7 @@ def test_the_next_session_clears_what_a_killed_janitor_could_not(
             had = traces(kernel.pid, transport)
             orphaned += bool(had.names)
             most = max(most, had.nbytes)
-            tritonic_nb.Session(server).close()
+            tritonic_nb.Session(address, protocol=protocol).close()
             left = traces(kernel.pid, transport)
             if left.names and not left.registered and not left.nbytes:
                 empty += len(left.names)

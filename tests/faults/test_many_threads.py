@@ -15,9 +15,9 @@ from fault_processes import Process, at, eventually
 from fault_table import Record, times
 
 import tritonic_nb
-from tests.conftest import TEST_URL
+from tests.conftest import BOTH, TEST_URL
 from tritonic_nb.errors import NoReplyError
-from tritonic_nb.transport import HttpTransport
+from tritonic_nb.transport import Transport
 
 THREADS = 8
 SIZES = (1, 64, 4000, 4096, 4097, 30_000, 100_000, 250_000)
@@ -40,6 +40,7 @@ def payload(thread: int, turn: int, nbytes: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng((thread, turn)).integers(0, 256, (1, nbytes), np.uint8)
 
 
+@BOTH
 @pytest.mark.parametrize("copy", [True, False])
 def test_every_thread_gets_its_own_answer(open_session: Open, record: Record, copy: bool) -> None:
     """Every output equals its own input, and still does when it was kept for a while.
@@ -78,9 +79,10 @@ def test_every_thread_gets_its_own_answer(open_session: Open, record: Record, co
         row.note(f"{good.total()} {'copies' if copy else 'views'}")
 
 
+@BOTH
 @pytest.mark.skipif(bool(TEST_URL), reason="needs a server of its own to add a model to")
 def test_what_a_timed_out_request_writes_is_never_seen(
-    server: Any, open_session: Open, transport: HttpTransport, record: Record
+    server: Any, open_session: Open, transport: Transport, record: Record
 ) -> None:
     """After a timeout the server still writes; no other request's result has any of it.
 
@@ -123,10 +125,11 @@ def test_what_a_timed_out_request_writes_is_never_seen(
         assert eventually(lambda: not names & {r["name"] for r in transport.system_regions()})
 
 
-def test_two_processes_get_their_own_answers(server: Any, record: Record) -> None:
+@BOTH
+def test_two_processes_get_their_own_answers(address: Any, protocol: str, record: Record) -> None:
     """Two processes with threads at one server: every output equals its own input."""
     with record("2 processes of 4 threads, one server") as row:
-        config = {**at(server), "threads": 4, "turns": times(30, 500)}
+        config = {**at(address, protocol), "threads": 4, "turns": times(30, 500)}
         with (
             Process("busy", {**config, "seed": 1}) as one,
             Process("busy", {**config, "seed": 2}) as other,

@@ -15,6 +15,7 @@ from fault_processes import BUSY_S, eventually, traces_after
 from fault_table import Record, times
 
 import tritonic_nb
+from tests.conftest import BOTH
 from tritonic_nb.memory.system import SHM_DIR
 from tritonic_nb.transport import HttpTransport
 
@@ -77,7 +78,8 @@ class Load:
             thread.join()
 
 
-def test_a_server_that_is_killed_and_restarted_under_load(record: Record) -> None:
+@BOTH
+def test_a_server_that_is_killed_and_restarted_under_load(protocol: str, record: Record) -> None:
     """Each request is answered with what it sent, or fails with ServerUnreachableError.
 
     Only those fail that the server was away for, and soon; when it is back, all of
@@ -89,7 +91,7 @@ def test_a_server_that_is_killed_and_restarted_under_load(record: Record) -> Non
     pools = set(SHM_DIR.glob(f"tritonic_nb_pool_{os.getpid()}_*"))
     with record("server killed and restarted under load") as row:
         with tritonic_nb.serve(["identity_uint8"]) as server:
-            session = tritonic_nb.Session(server, "identity_uint8")
+            session = tritonic_nb.Session(server, "identity_uint8", protocol=protocol)
             with session, Load(session) as load:
                 for _ in range(times(2, 20)):
                     time.sleep(lots.uniform(0.1, 0.5))

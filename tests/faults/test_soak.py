@@ -7,14 +7,16 @@ from typing import Any
 from fault_processes import Process, at, traces
 from fault_table import Record, times
 
-from tritonic_nb.transport import HttpTransport
+from tests.conftest import BOTH
+from tritonic_nb.transport import Transport
 
 # Room for what Python and malloc do by themselves: what each inference leaks there would be
 # 10,000 of. A byte per inference is not seen; 2 kB are.
 ROOM = {"descriptors": 2, "maps": 8, "threads": 0, "shm_names": 0, "shm_mb": 0, "rss_mb": 16}
 
 
-def test_nothing_grows(server: Any, transport: HttpTransport, record: Record) -> None:
+@BOTH
+def test_nothing_grows(address: Any, protocol: str, transport: Transport, record: Record) -> None:
     """10,000 inferences later a kernel holds what it held after the first of them.
 
     With shapes that change, kinds of shared memory and models that are switched,
@@ -25,7 +27,7 @@ def test_nothing_grows(server: Any, transport: HttpTransport, record: Record) ->
     """
     config = {"inferences": times(300, 10_000), "warm_up": times(200, 1000)}
     with record("soak") as row:
-        with Process("soak", {**at(server), **config}) as kernel:
+        with Process("soak", {**at(address, protocol), **config}) as kernel:
             *measured, end = kernel.hear_all(600)
             code = kernel.wait()
         row.count_all(end["good"], end["problems"])

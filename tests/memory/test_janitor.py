@@ -22,9 +22,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import TEST_URL
+from tests.conftest import TEST_URL, place_of, skip_without
 from tritonic_nb.memory.system import SHM_DIR
-from tritonic_nb.transport import HttpTransport
+from tritonic_nb.transport import Transport
 
 JANITOR = Path(__file__).parents[2] / "tritonic_nb" / "memory" / "janitor.py"
 IN_USE = (400, '{"error":"Cannot unregister shared memory region \'x\', it is currently in use."}')
@@ -938,36 +938,41 @@ def test_nothing_is_started_for_what_was_never_made(start: Start) -> None:
 # With a real server
 
 REAL = """
-from tritonic_nb.transport import HttpTransport, base
+from tritonic_nb.transport import base, connect
 from tritonic_nb.memory import SharedMemoryType, create_region
 
-url, headers = json.loads(os.environ["TEST_SERVER"])
-transport = HttpTransport(url, headers)
+place = json.loads(os.environ["TEST_SERVER"])
+transport = connect(place["server"], place["headers"], protocol=place["protocol"])
 
 def registered_region(tensor, direction):
     region = create_region(SharedMemoryType.SYSTEM, tensor, direction, 4)
     lifeline.made(region.name)
-    register(region.name, url, headers=headers)
+    lifeline.registered(region.name, transport.unregister_call(region.name))
     transport.register_system(region.name, region.key, region.nbytes, 10.0)
     return region
 """
 
 
-def address(server: Any) -> dict[str, str]:
-    """Return an environment in which a kernel finds the server."""
-    url, headers = (server, {}) if TEST_URL else (server.url, server.headers)
-    full = url if "://" in url else f"http://{url}"
-    return {**os.environ, "TEST_SERVER": json.dumps([full, dict(headers)])}
+@pytest.fixture(params=["http", "grpc"])
+def protocol(request: pytest.FixtureRequest) -> str:
+    """What the kernel speaks."""
+    return skip_without(request.param)
+
+
+@pytest.fixture
+def finds_server(address: Any, protocol: str) -> dict[str, str]:
+    """An environment in which a kernel finds the server."""
+    return {**os.environ, "TEST_SERVER": json.dumps(place_of(address, protocol))}
 
 
 def test_a_real_server_forgets_a_killed_kernels_regions(
-    start: Start, server: Any, transport: HttpTransport
+    start: Start, server: Any, finds_server: dict[str, str], transport: Transport
 ) -> None:
     """After SIGKILL neither Triton nor /dev/shm has the region."""
     kernel = start(
         textwrap.dedent(REAL) + "region = registered_region('x', 'input')\n"
         "say(region.name, lifeline.janitor_pid()); time.sleep(60)",
-        env=address(server),
+        env=finds_server,
     )
     name, janitor = kernel.hear().split()
     assert name in [region["name"] for region in transport.system_regions()]
@@ -979,7 +984,7 @@ def test_a_real_server_forgets_a_killed_kernels_regions(
 
 @pytest.mark.skipif(TEST_URL is not None, reason="the other server has no such model")
 def test_a_real_server_forgets_a_region_when_its_request_has_ended(
-    start: Start, server: Any, transport: HttpTransport
+    start: Start, server: Any, finds_server: dict[str, str], transport: Transport
 ) -> None:
     """A kernel that is killed in the middle of a request leaves no registration."""
     server.add("sleeper", Path(__file__).parents[1] / "models" / "sleeper")
@@ -991,13 +996,15 @@ def test_a_real_server_forgets_a_region_when_its_request_has_ended(
         region, slept = (registered_region(*what) for what in (("S", "input"), ("T", "output")))
         region.write(numpy.array([1.5], numpy.float32))
         say(region.name, slept.name, lifeline.janitor_pid())
-        place = base.RegionSlice(region.name, 0, 4)
-        given = base.InputTensor("SECONDS", "FP32", (1,), region=place)
+        given = base.InputTensor(
+            "SECONDS", "FP32", (1,), region=base.RegionSlice(region.name, 0, 4)
+        )
         wanted = base.RequestedOutput("SLEPT", base.RegionSlice(slept.name, 0, 4))
-        transport.infer(transport.prepare(base.InferRequest("sleeper", "", [given], [wanted])), 30.0)
+        request = base.InferRequest("sleeper", "", [given], [wanted])
+        transport.infer(transport.prepare(request), 30.0)
         say("too late")
         """),
-        env=address(server),
+        env=finds_server,
     )
     *names, janitor = kernel.hear().split()
     time.sleep(0.5)  # until the request is with the model

@@ -45,7 +45,7 @@ def test_a_server_that_cannot_open_the_region_is_told(
     elsewhere: str, shm_names: Callable[[], set[str]]
 ) -> None:
     """The error names --ipc=host and the wire; nothing is left; the wire works."""
-    with tritonic_nb.Session(elsewhere, "simple") as session:
+    with tritonic_nb.Session(elsewhere, "simple", shared_memory="system") as session:
         with pytest.raises(RegionNotVisibleError, match=r"(?s)INPUT0.*--ipc=host.*'none'"):
             session.infer(INPUT0=ONES, INPUT1=ONES)
         assert not shm_names()
@@ -58,7 +58,8 @@ def test_auto_goes_over_the_wire(elsewhere: str, shm_names: Callable[[], set[str
     with tritonic_nb.Session(elsewhere, "simple", shared_memory="auto") as session:
         assert session.infer(INPUT0=ONES, INPUT1=ONES).shared_nbytes == 0
         assert session.shared_memory is SharedMemoryType.NONE
-        assert "Unable to open shared memory region" in repr(session)
+        assert "does not see this machine's /dev/shm" in session.shared_memory_reason
+        assert session.shared_memory_reason.partition(": ")[2] in repr(session)
         assert not shm_names()
 
 

@@ -67,12 +67,14 @@ def test_a_file_that_vanished_is_no_loss(open_session: Open, transport: Any) -> 
 
 @own_server
 def test_a_server_that_is_away_is_told_at_once_and_nothing_is_lost(
+    protocol: str,
     shm_names: Callable[[], set[str]],
 ) -> None:
     """Nothing was sent, so the regions stay; a new server on the port answers through them."""
     port = free_port()
-    with tritonic_nb.serve(["simple"], http_port=port, protected=False):
-        session = tritonic_nb.Session(f"127.0.0.1:{port}", "simple", load=True)
+    ports: dict[str, Any] = {f"{protocol}_port": port}
+    with tritonic_nb.serve(["simple"], protected=False, **ports):
+        session = tritonic_nb.Session(f"127.0.0.1:{port}", "simple", load=True, protocol=protocol)
         session.inputs["INPUT0"][:] = 5
         session.inputs["INPUT1"][:] = 2
         session.infer()
@@ -82,7 +84,7 @@ def test_a_server_that_is_away_is_told_at_once_and_nothing_is_lost(
         with pytest.raises(ServerUnreachableError):
             session.infer()
     assert time.monotonic() - started < 3
-    with tritonic_nb.serve(http_port=port, protected=False):
+    with tritonic_nb.serve(protected=False, **ports):
         assert session.infer()["OUTPUT0"][0, 0] == 7  # the model was loaded on demand
         assert shm_names() == names
         session.close()
@@ -168,13 +170,16 @@ def test_a_mode_that_is_none_for_a_region_is_refused(open_session: Open, mode: A
 
 
 @own_server
-def test_auto_goes_over_the_wire_when_a_new_server_refuses_regions() -> None:
+def test_auto_goes_over_the_wire_when_a_new_server_refuses_regions(protocol: str) -> None:
     """A server that comes back without shared memory for us is no end: tensors go by wire."""
     port = free_port()
-    with tritonic_nb.serve(["simple"], http_port=port, protected=False):
-        session = tritonic_nb.Session(f"127.0.0.1:{port}", "simple", shared_memory="auto")
+    ports: dict[str, Any] = {f"{protocol}_port": port}
+    with tritonic_nb.serve(["simple"], protected=False, **ports):
+        session = tritonic_nb.Session(
+            f"127.0.0.1:{port}", "simple", shared_memory="auto", protocol=protocol
+        )
         assert session.infer(INPUT0=ONES, INPUT1=ONES).shared_nbytes == 256
-    with tritonic_nb.serve(["simple"], http_port=port), session:
+    with tritonic_nb.serve(["simple"], **ports), session:
         result = session.infer(INPUT0=ONES, INPUT1=ONES)
         assert result["OUTPUT0"][0, 0] == 2
         assert result.shared_nbytes == 0

@@ -21,10 +21,12 @@ def datatype(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def sessions(server: Any, datatype: str) -> Iterator[dict[str, tritonic_nb.Session]]:
+def sessions(
+    address: Any, protocol: str, datatype: str
+) -> Iterator[dict[str, tritonic_nb.Session]]:
     model = f"identity_{datatype.lower()}"
     opened = {
-        kind: tritonic_nb.Session(server, model, shared_memory=kind, load=True)
+        kind: tritonic_nb.Session(address, model, shared_memory=kind, load=True, protocol=protocol)
         for kind in ("system", "none")
     }
     yield opened

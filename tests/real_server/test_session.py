@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 import tritonic_nb
-from tests.conftest import TEST_URL
+from tests.conftest import TEST_URL, place_of
 from tests.model_folders import python_model
 from tritonic_nb import ImageTransform, SharedMemoryType, samples
 from tritonic_nb.errors import (
@@ -100,13 +100,15 @@ def test_unload_and_load(open_session: Open) -> None:
 
 
 @own_server
-def test_a_model_that_is_not_loaded_needs_leave(server: Any, open_session: Open) -> None:
+def test_a_model_that_is_not_loaded_needs_leave(
+    server: Any, open_session: Open, protocol: str
+) -> None:
     """At an address nothing is loaded unasked; the error says load=True."""
     open_session("simple_identity").unload()
     with pytest.raises(ModelNotReadyError, match=r"load=True"):
-        tritonic_nb.Session(server.url, "simple_identity", headers=server.headers)
+        tritonic_nb.Session(model="simple_identity", **place_of(server, protocol))
     with tritonic_nb.Session(
-        server.url, "simple_identity", headers=server.headers, load=True
+        model="simple_identity", load=True, **place_of(server, protocol)
     ) as session:
         assert session.model_info.state == "READY"
 
@@ -299,19 +301,36 @@ def test_outputs_may_stay_on_the_wire(open_session: Open) -> None:
 
 
 def test_auto_is_system_memory_where_the_server_sees_it(open_session: Open) -> None:
-    """With auto, tensors use shared memory beside the server."""
+    """With auto, tensors use shared memory beside the server, and it is said why."""
     session = open_session("simple", shared_memory="auto")
+    assert session.shared_memory is SharedMemoryType.SYSTEM
+    assert not session.regions  # what was tried has gone
     assert session.infer(INPUT0=ONES, INPUT1=ONES).shared_nbytes == 256
-    assert session.shared_memory is SharedMemoryType.AUTO
+    assert session.shared_memory_reason.startswith("system shared memory: the server at ")
+    assert "CUDA" in session.shared_memory_reason  # and why not that
+    assert "opened a region of this machine's /dev/shm" in repr(session)
+
+
+def test_auto_is_the_default_and_is_tried_when_it_is_asked_for(server: Any) -> None:
+    """A session chooses by itself, on connecting and when it is switched back."""
+    with tritonic_nb.Session(server, "simple", load=True) as session:
+        assert session.shared_memory is SharedMemoryType.SYSTEM
+        session.set_shared_memory("none")
+        assert session.shared_memory is SharedMemoryType.NONE
+        assert session.shared_memory_reason == "none, as asked for"
+        session.set_shared_memory("auto", output="none")
+        assert session.infer(INPUT0=ONES, INPUT1=ONES).shared_nbytes == 128
+        assert session.shared_memory_reason.startswith("system shared memory: ")
 
 
 @own_server
 def test_auto_goes_over_the_wire_where_shared_memory_is_refused(
-    server: Any, open_session: Open
+    server: Any, open_session: Open, protocol: str
 ) -> None:
     """Without the header the server restricts shared memory; auto says so and goes on."""
     open_session("simple")
-    with tritonic_nb.Session(server.url, "simple", shared_memory="auto") as session:
+    place = {**place_of(server, protocol), "headers": {}}
+    with tritonic_nb.Session(model="simple", shared_memory="auto", **place) as session:
         result = session.infer(INPUT0=ONES, INPUT1=ONES)
         assert result.shared_nbytes == 0
         assert session.shared_memory is SharedMemoryType.NONE
@@ -320,11 +339,12 @@ def test_auto_goes_over_the_wire_where_shared_memory_is_refused(
 
 @own_server
 def test_restricted_shared_memory_is_an_error_that_leaves_nothing(
-    server: Any, open_session: Open, shm_names: Callable[[], set[str]]
+    server: Any, open_session: Open, protocol: str, shm_names: Callable[[], set[str]]
 ) -> None:
     """Asked for by name, the refusal names the header; no region is left; the wire works."""
     open_session("simple")
-    with tritonic_nb.Session(server.url, "simple") as session:
+    place = {**place_of(server, protocol), "headers": {}}
+    with tritonic_nb.Session(model="simple", shared_memory="system", **place) as session:
         with pytest.raises(RestrictedApiError, match=r"expecting header.*\n.*headers="):
             session.infer(INPUT0=ONES, INPUT1=ONES)
         assert not shm_names()
@@ -671,11 +691,13 @@ def test_ctrl_c_ends_the_wait_within_half_a_second(server: Any, open_session: Op
     session.unregister()
 
 
-def test_a_server_that_hangs_is_given_up_in_time(shm_names: Callable[[], set[str]]) -> None:
+def test_a_server_that_hangs_is_given_up_in_time(
+    protocol: str, shm_names: Callable[[], set[str]]
+) -> None:
     """The time limit holds for making regions as well, and the session goes on afterwards."""
     with (
         tritonic_nb.serve(["simple"]) as server,
-        tritonic_nb.Session(server, "simple") as session,
+        tritonic_nb.Session(server, "simple", protocol=protocol) as session,
     ):
         for prepared in (False, True):
             if prepared:
@@ -694,11 +716,12 @@ def test_a_server_that_hangs_is_given_up_in_time(shm_names: Callable[[], set[str
 
 
 def test_a_server_that_ended_does_not_keep_a_session_from_closing(
+    protocol: str,
     shm_names: Callable[[], set[str]],
 ) -> None:
     """With its server gone a session closes at once, and leaves nothing."""
     with tritonic_nb.serve(["simple"]) as server:
-        session = tritonic_nb.Session(server, "simple")
+        session = tritonic_nb.Session(server, "simple", protocol=protocol)
         session.infer(INPUT0=ONES, INPUT1=ONES)
     with pytest.raises(ServerUnreachableError):
         session.infer(INPUT0=ONES, INPUT1=ONES)
@@ -790,10 +813,10 @@ def test_impossible_time_limits_are_refused(open_session: Open, bad: Any) -> Non
         tritonic_nb.Session("127.0.0.1:9", timeout=bad)
 
 
-def test_a_password_in_the_address_is_not_shown(server: Any) -> None:
+def test_a_password_in_the_address_is_not_shown(address: Any, protocol: str) -> None:
     """Neither representation nor errors carry a password from the address."""
-    address = server if TEST_URL else server.url
-    session = tritonic_nb.Session(f"http://me:hunter2@{address}")
+    place = place_of(address, protocol)
+    session = tritonic_nb.Session(f"{protocol}://me:hunter2@{place['server']}")
     session.close()
     with pytest.raises(SessionClosedError) as caught:
         session.models()
@@ -824,12 +847,14 @@ def test_a_closed_session_says_so(open_session: Open) -> None:
 
 
 def test_a_forgotten_session_is_collected_and_told(
-    server: Any, transport: Any, shm_names: Callable[[], set[str]]
+    address: Any, protocol: str, transport: Any, shm_names: Callable[[], set[str]]
 ) -> None:
     """A session that nobody holds removes what it had, with a ResourceWarning."""
 
     def forget() -> None:
-        tritonic_nb.Session(server, "simple", load=True).infer(INPUT0=ONES, INPUT1=ONES)
+        session = tritonic_nb.Session(address, "simple", load=True, protocol=protocol)
+        session.infer(INPUT0=ONES, INPUT1=ONES)
+        del session
         gc.collect()
 
     with pytest.warns(ResourceWarning, match="never closed"):
@@ -838,12 +863,14 @@ def test_a_forgotten_session_is_collected_and_told(
 
 
 @own_server
-def test_an_interpreter_that_ends_leaves_nothing(server: Any, transport: Any) -> None:
+def test_an_interpreter_that_ends_leaves_nothing(
+    server: Any, protocol: str, transport: Any
+) -> None:
     """A script that never closes its session leaves no file and no registration."""
     script = textwrap.dedent(f"""
         import numpy as np, tritonic_nb
         session = tritonic_nb.Session(
-            {server.url!r}, "simple", headers={server.headers!r}, load=True
+            model="simple", load=True, **{place_of(server, protocol)!r}
         )
         ones = np.ones((1, 16), np.int32)
         session.infer(INPUT0=ones, INPUT1=ones)
@@ -881,7 +908,7 @@ def test_reprs_say_what_matters_and_do_no_io(
 
 
 def test_verbose_logs_requests_and_registrations(
-    open_session: Open, caplog: pytest.LogCaptureFixture
+    open_session: Open, protocol: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With verbose=True every request, register and unregister can be followed."""
     logger = logging.getLogger("tritonic_nb")
@@ -894,20 +921,23 @@ def test_verbose_logs_requests_and_registrations(
             session.close()
     finally:
         logger.handlers, logger.level = handlers, level
-    assert "POST v2/models/simple/infer" in caplog.text
+    asked = {"http": "POST v2/models/simple/infer", "grpc": "ModelInfer 4"}
+    assert asked[protocol] in caplog.text
     assert f"registered {name}" in caplog.text
     assert f"unregistered {name}" in caplog.text
 
 
-def test_no_header_value_is_ever_shown(server: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_header_value_is_ever_shown(
+    address: Any, protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """The secret of a protected server appears in no repr, log or error."""
     secret = "s3cr3t-value-of-a-header"  # noqa: S105
-    address = server if TEST_URL else server.url
-    own = {} if TEST_URL else server.headers
+    place = place_of(address, protocol)
+    own = place.pop("headers")
     with (
         caplog.at_level(logging.DEBUG),
         tritonic_nb.Session(
-            address, "simple", headers={**own, "x-mine": secret}, load=True
+            model="simple", headers={**own, "x-mine": secret}, load=True, **place
         ) as session,
     ):
         session.infer(INPUT0=ONES, INPUT1=ONES)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tritonic_nb
-from tests.conftest import TEST_URL
+from tests.conftest import place_of
 from tritonic_nb.errors import (
     BatchSizeError,
     NoSpaceError,
@@ -235,14 +235,13 @@ def test_arrays_and_changes_from_many_threads(open_session: Open) -> None:
 
 
 def test_a_forgotten_session_goes_at_once(
-    open_session: Open, server: Any, shm_names: Callable[[], set[str]]
+    open_session: Open, address: Any, protocol: str, shm_names: Callable[[], set[str]]
 ) -> None:
     """Without its last name a session is closed, not by a garbage collection at some time."""
     open_session("simple")
-    url, headers = (server, {}) if TEST_URL else (server.url, server.headers)
     gc.disable()
     try:
-        session = tritonic_nb.Session(url, "simple", headers=headers)
+        session = tritonic_nb.Session(model="simple", **place_of(address, protocol))
         fill(session, 1, 1)
         session.infer()
         with pytest.warns(ResourceWarning, match="never closed"):

@@ -11,10 +11,13 @@ import pytest
 from tests.conftest import TEST_URL
 from tritonic_nb.errors import ArgumentError, ServerUnreachableError
 from tritonic_nb.transport import HttpTransport, SSLOptions
+from tritonic_nb.transport.address import base_url
 from tritonic_nb.transport.base import Request
-from tritonic_nb.transport.engine import CurlEngine, base_url
+from tritonic_nb.transport.curl import CurlEngine
+from tritonic_nb.transport.sockets import SocketEngine
 
 READY = Request("GET", "v2/health/ready")
+ENGINES = pytest.mark.parametrize("engine_of", [CurlEngine, SocketEngine])
 
 
 @pytest.mark.parametrize(
@@ -60,10 +63,12 @@ def test_what_is_no_address_is_refused(bad: Any) -> None:
         base_url(bad)
 
 
-def test_a_password_in_an_address_is_not_shown() -> None:
+@ENGINES
+def test_a_password_in_an_address_is_not_shown(engine_of: Any) -> None:
     """An address with a password appears in errors without it."""
+    engine = engine_of("http://me:hidden@127.0.0.1:9")
     with pytest.raises(ServerUnreachableError) as caught:
-        CurlEngine("http://me:hidden@127.0.0.1:9").send(READY, 1)
+        engine.send(engine.write(READY), 1)
     assert "hidden" not in str(caught.value)
     with pytest.raises(ArgumentError) as refused:
         base_url("grpc://me:hidden@host")
@@ -81,11 +86,14 @@ def test_headers_cannot_smuggle_lines(headers: dict[str, str]) -> None:
         HttpTransport("localhost", headers)
 
 
-def test_no_proxy_for_this_machine(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@ENGINES
+def test_no_proxy_for_this_machine(
+    engine_of: Any, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A proxy in the environment is not asked for loopback addresses."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    engine = CurlEngine(base_url(server if TEST_URL else server.url))
-    assert engine.send(READY, 5).status == 200
+    engine = engine_of(base_url(server if TEST_URL else server.url))
+    assert engine.send(engine.write(READY), 5).status == 200
     engine.close()
 
 
@@ -96,14 +104,15 @@ def test_an_unencrypted_port_behind_https_is_told(server: Any) -> None:
         HttpTransport(address, options=SSLOptions()).server_metadata()
 
 
-def test_connections_are_kept_and_shared_by_threads(server: Any) -> None:
+@ENGINES
+def test_connections_are_kept_and_shared_by_threads(engine_of: Any, server: Any) -> None:
     """Many threads can send at once; afterwards as many connections idle as were needed."""
-    engine = CurlEngine(base_url(server if TEST_URL else server.url))
+    engine = engine_of(base_url(server if TEST_URL else server.url))
     statuses: list[int] = []
 
     def send() -> None:
         for _ in range(25):
-            statuses.append(engine.send(READY, 5).status)
+            statuses.append(engine.send(engine.write(READY), 5).status)
 
     threads = [threading.Thread(target=send) for _ in range(4)]
     for thread in threads:
@@ -111,19 +120,22 @@ def test_connections_are_kept_and_shared_by_threads(server: Any) -> None:
     for thread in threads:
         thread.join()
     assert statuses == [200] * 100
-    assert 1 <= len(engine._idle) <= 4
+    assert 1 <= len(engine._kept) <= 4
     engine.close()
 
 
-def test_a_forked_child_does_not_use_its_parents_connections(server: Any) -> None:
+@ENGINES
+def test_a_forked_child_does_not_use_its_parents_connections(engine_of: Any, server: Any) -> None:
     """A child process sends over its own connection, and the parent's goes on working."""
-    engine = CurlEngine(base_url(server if TEST_URL else server.url))
-    engine.send(READY, 5)
+    engine = engine_of(base_url(server if TEST_URL else server.url))
+    engine.send(engine.write(READY), 5)
     child = os.fork()
     if child == 0:
-        os._exit(0 if engine.send(READY, 5).status == 200 and len(engine._idle) == 1 else 1)
+        os._exit(
+            0 if engine.send(engine.write(READY), 5).status == 200 and len(engine._kept) == 1 else 1
+        )
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert engine.send(READY, 5).status == 200
+    assert engine.send(engine.write(READY), 5).status == 200
     engine.close()
 
 

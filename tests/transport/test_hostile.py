@@ -19,10 +19,12 @@ from tritonic_nb.errors import (
 )
 from tritonic_nb.transport import HttpTransport, InferRequest, RequestedOutput
 from tritonic_nb.transport.base import Request
-from tritonic_nb.transport.engine import CurlEngine
+from tritonic_nb.transport.curl import CurlEngine
+from tritonic_nb.transport.sockets import SocketEngine
 
 INFER = InferRequest("m", "", [], [RequestedOutput("o")])
 POST = Request("POST", "v2/models/m/infer", {}, b"x")
+ENGINES = pytest.mark.parametrize("engine_of", [CurlEngine, SocketEngine])
 
 
 def binary(sizes: list[object], nbytes: int) -> bytes:
@@ -40,24 +42,28 @@ def binary(sizes: list[object], nbytes: int) -> bytes:
     return reply(head + bytes(nbytes), Inference_Header_Content_Length=str(len(head)))
 
 
-def test_a_request_is_never_sent_twice() -> None:
+@ENGINES
+def test_a_request_is_never_sent_twice(engine_of: Any) -> None:
     """A server that hangs up instead of a reply gets the request once, on a kept connection too."""
     with serving(lambda asked: None if asked.number else reply(b"{}")) as (url, requests):
-        engine = CurlEngine(url)
-        engine.send(POST, 5)
+        engine = engine_of(url)
+        engine.send(engine.write(POST), 5)
         with pytest.raises(ServerUnreachableError, match="closed the connection before it ans"):
-            engine.send(POST, 5)
+            engine.send(engine.write(POST), 5)
         assert len(requests) == 2
         engine.close()
 
 
+@ENGINES
 @pytest.mark.parametrize(("keep", "connections"), [(True, [1] * 4), (False, [1, 2, 3, 4])])
-def test_connections_are_kept_and_replaced(keep: bool, connections: list[int]) -> None:
+def test_connections_are_kept_and_replaced(
+    engine_of: Any, keep: bool, connections: list[int]
+) -> None:
     """One connection serves all requests; one that the server ended is replaced in time."""
     with serving(lambda _: reply(b"{}"), keep=keep) as (url, requests):
-        engine = CurlEngine(url)
+        engine = engine_of(url)
         for _ in range(4):
-            assert engine.send(POST, 5).status == 200
+            assert engine.send(engine.write(POST), 5).status == 200
             time.sleep(0.05)  # for the server to hang up
         assert [asked.connection for asked in requests] == connections
         engine.close()
@@ -132,12 +138,13 @@ def test_control_replies_that_break_the_protocol_are_our_errors(said: bytes) -> 
         transport.close()
 
 
-def test_a_slow_drip_is_a_timeout() -> None:
+@ENGINES
+def test_a_slow_drip_is_a_timeout(engine_of: Any) -> None:
     """A server that never finishes its reply is given up after the time limit."""
     with serving(lambda _: b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx") as (url, _):
-        engine = CurlEngine(url)
+        engine = engine_of(url)
         with pytest.raises(ServerTimeoutError, match=r"0\.3 s"):
-            engine.send(POST, 0.3)
+            engine.send(engine.write(POST), 0.3)
         engine.close()
 
 

@@ -9,7 +9,8 @@ it reads a JSON object from each line::
     {"removed": NAME}           it is gone
     {"registered": NAME, "unregister": {"url": ..., "headers": {...}, "ca_file": null,
      "cert_file": null, "key_file": null, "verify": true}}
-                                a server knows the region, or is about to
+                                a server knows the region, or is about to; with a "program"
+                                it is no HTTP request: that is run and told these calls
     {"unregistered": NAME}
     {"owed": NAME}              unregister it now, though the kernel lives
 
@@ -35,7 +36,7 @@ import time
 
 TYPE_CHECKING = False  # typing's own takes memory to import
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from ssl import SSLContext
     from threading import Thread
     from typing import Any
@@ -52,6 +53,7 @@ IGNORED = (
 TICK_S = 1.0  # how often to look for the parent where it cannot be waited for
 OWED_S = 0.5  # how often to ask for what is owed while the kernel lives
 REQUEST_S = 5.0
+PROGRAM_S = 30.0  # for a program to start, ask for each region, and again for those in use
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0  # between two requests once the kernel is gone
 
 # What came of a request.
@@ -91,15 +93,12 @@ class Server:
     def visit(self) -> None:
         """Ask for each name once, unless the server turns out to be away."""
         worst = DONE
-        for name, call in list(self.calls.items()):
-            answer = ask(call)
+        for name, answer in answers(dict(self.calls)):
             if answer == DONE:
                 self.calls.pop(name, None)
                 self._done(name)
-                continue
-            worst = answer
-            if answer in (SILENT, REFUSED):
-                break
+            else:
+                worst = answer
         if worst != self._answer[0]:
             self._answer = (worst, time.monotonic())
 
@@ -135,6 +134,39 @@ def in_background(work: Callable[[], None]) -> Thread:
     thread = Thread(target=work, daemon=True)
     thread.start()
     return thread
+
+
+def answers(calls: dict[str, Call]) -> Iterator[tuple[str, str]]:
+    """Ask a server for each name, until it turns out to be away; give what came of each."""
+    program = next((call.get("program") for call in calls.values()), None)
+    if program:
+        yield from zip(calls, run(program, list(calls.values())), strict=False)
+        return
+    for name, call in calls.items():
+        answer = ask(call)
+        yield name, answer
+        if answer in (SILENT, REFUSED):
+            return
+
+
+def run(program: str, calls: list[Call]) -> list[str]:
+    """Have a program ask that speaks the server's protocol; return what came of each call."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", program],
+            input=json.dumps(calls).encode(),
+            stdout=subprocess.PIPE,
+            timeout=PROGRAM_S,
+            check=True,
+        )
+        words = json.loads(done.stdout)
+        return [word if word in (DONE, *PATIENCE_S) else DECLINED for word in words]
+    except subprocess.TimeoutExpired:  # and it was killed
+        return [SILENT] * len(calls)
+    except Exception:
+        return [DECLINED] * len(calls)  # it cannot be started, or failed
 
 
 def ask(call: Call) -> str:

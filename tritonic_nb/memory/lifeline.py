@@ -68,7 +68,8 @@ def registered(name: str, unregister: Mapping[str, object]) -> None:
         The region's name.
     unregister
         The request that unregisters it: ``url``, ``headers``, ``ca_file``,
-        ``cert_file``, ``key_file`` and ``verify``.
+        ``cert_file``, ``key_file`` and ``verify``; and a ``program`` to run, which
+        is given all of it, where it is no HTTP request.
     """
     files = {key: _absolute(unregister.get(key)) for key in ("ca_file", "cert_file", "key_file")}
     _tell("registered", name, unregister={**unregister, **files})
@@ -99,6 +100,7 @@ def owed(name: str) -> None:
 def janitor_pid() -> int | None:
     """Return the process id of this process's janitor, or None if it has none now."""
     with _state.lock:
+        _collect(_state)
         janitor = _state.janitor
         return janitor.pid if janitor is not None and janitor.alive() else None
 
@@ -327,13 +329,18 @@ def _pass_on(state: _State) -> None:
         state.events.popleft()
         if not news and state.janitor is not None:
             return
-        state.killed = [janitor for janitor in state.killed if janitor.alive()]
+        _collect(state)
         if state.janitor is None or not state.janitor.alive() or not state.janitor.tell(event.line):
             _drop(state)
             _replace(state)
     except BaseException:  # nobody knows how much of it went
         _drop(state)
         raise
+
+
+def _collect(state: _State) -> None:
+    """Collect the killed ones that have ended by now."""
+    state.killed = [janitor for janitor in state.killed if janitor.alive()]
 
 
 def _drop(state: _State) -> None:

@@ -30,7 +30,7 @@ class SharedMemoryType(str, Enum):
     CUDA = "cuda"
     """Memory of a CUDA device, by CUDA IPC."""
     AUTO = "auto"
-    """``SYSTEM`` where the server can open it, else ``NONE``."""
+    """The best of these that works with the server, which is tried on connecting."""
 
     def __str__(self) -> str:
         return self.value

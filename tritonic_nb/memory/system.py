@@ -32,13 +32,15 @@ from tritonic_nb.memory.region import Region, RegionDescriptor, SharedMemoryType
 from tritonic_nb.memory.space import host_space
 from tritonic_nb.render import human_bytes
 from tritonic_nb.tensors import codec
-from tritonic_nb.tensors.dtypes import numpy_dtype
+from tritonic_nb.tensors.dtypes import TEXT_KINDS, numpy_dtype
 
 __all__ = ["KEY_PREFIX", "SHM_DIR", "SystemRegion"]
 
 SHM_DIR = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory, not a temp folder
 KEY_PREFIX = "tritonic_nb-"
 """Every region of ours starts so, followed by the owner's process id."""
+
+_NO_LAYOUT: tuple[Any, npt.NDArray[Any]] = (None, np.empty(0))
 
 _log = logging.getLogger("tritonic_nb.memory")
 
@@ -94,6 +96,7 @@ class SystemRegion(Region):
         super().__init__(name, tensor, direction, slot_nbytes, slots)
         self.path = SHM_DIR / name
         self._views: list[weakref.ref[npt.NDArray[Any]]] = []
+        self._layout = _NO_LAYOUT
         self._file = _File(self.path, mode, holders)
         # In place before the file is: from then on it is removed whatever happens.
         self._finalizer = weakref.finalize(self, self._file.remove)
@@ -123,9 +126,14 @@ class SystemRegion(Region):
         RegionTooSmallError
             If it needs more bytes than the slot has.
         """
-        self.check_fits(codec.encoded_nbytes(array))
-        with self._slot(slot) as target:
-            return codec.write(array, target)
+        if array.dtype.kind in TEXT_KINDS or not array.size:
+            self.check_fits(codec.encoded_nbytes(array))
+            with self._slot(slot) as target:
+                return codec.write(array, target)
+        self.check_fits(array.nbytes)
+        dtype = array.dtype if array.dtype.isnative else array.dtype.newbyteorder("=")
+        codec.copy_into(self._laid_out(dtype, array.shape, slot), array)
+        return array.nbytes
 
     def read(
         self, datatype: str, shape: Sequence[int], *, nbytes: int, slot: int = 0, copy: bool = True
@@ -145,6 +153,12 @@ class SystemRegion(Region):
             stays mapped for as long as the view lives, whatever becomes of
             the region.
         """
+        if copy and datatype != "BYTES":
+            known, window = self._layout
+            if known == (numpy_dtype(datatype), shape, slot) and window.nbytes <= nbytes:
+                owned = np.empty_like(window)
+                codec.copy_into(owned, window)
+                return owned
         array = codec.decode(
             self._slot(slot)[:nbytes], datatype, shape, name=self.tensor, copy=copy
         )
@@ -152,6 +166,8 @@ class SystemRegion(Region):
             # Every array that NumPy derives from a view refers to the one that holds the memory.
             holder = array.base if isinstance(array.base, np.ndarray) else array
             self._views.append(weakref.ref(holder))
+        elif datatype != "BYTES" and array.size:
+            self._laid_out(numpy_dtype(datatype), shape, slot)  # the next one is most often alike
         return array
 
     def view(self, datatype: str, shape: Sequence[int], *, slot: int = 0) -> npt.NDArray[Any]:
@@ -206,6 +222,7 @@ class SystemRegion(Region):
             If the file cannot be unlinked.
         """
         if self.state != "closed":
+            self._layout = _NO_LAYOUT
             with contextlib.suppress(BufferError):  # a view uses it; the last one to go unmaps
                 self._map.close()
             self.state = "closed"
@@ -218,6 +235,16 @@ class SystemRegion(Region):
                 f"remove {self.path} by hand, or run `tritonic-nb clean` when this has ended",
             ) from error
         self._finalizer.detach()
+
+    def _laid_out(self, dtype: np.dtype[Any], shape: Sequence[int], slot: int) -> npt.NDArray[Any]:
+        """Return a slot as an array of the region's own, which is kept for the next time."""
+        layout = (dtype, shape, slot)
+        known, window = self._layout
+        if known != layout or self.state == "closed":
+            flat = np.frombuffer(self._slot(slot), dtype, math.prod(shape))
+            window = flat.reshape(shape)
+            self._layout = (layout, window)
+        return window
 
     def _slot(self, slot: int) -> memoryview:
         if self.state == "closed":
@@ -315,9 +342,8 @@ class _File:
             self._made = False
             raise
         # Opened anew, so that whoever looks at this process's mappings reads the name.
-        unnamed, self._file = self._file, io.FileIO(self.path, "r+")
-        if unnamed is not None:
-            unnamed.close()
+        with self._file or contextlib.nullcontext():
+            self._file = io.FileIO(self.path, "r+")
 
     def remove(self) -> None:
         """Unlink the file and close its descriptors; a forked child leaves it to its parent.

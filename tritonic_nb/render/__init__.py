@@ -10,11 +10,13 @@ from tritonic_nb.render.classes import classification
 from tritonic_nb.render.image import blend, overlay, show
 from tritonic_nb.render.picture import Picture, display
 from tritonic_nb.render.plot import bars, top
+from tritonic_nb.render.progress import Progress
 from tritonic_nb.render.reprs import Table, card, plain
 from tritonic_nb.render.tensor import human_bytes, summarise
 
 __all__ = [
     "Picture",
+    "Progress",
     "Table",
     "bars",
     "blend",

@@ -19,7 +19,7 @@ from tritonic_nb.errors import TensorDatatypeError, TensorShapeError, brief
 from tritonic_nb.tensors.dtypes import TEXT_KINDS, datatype_of, numpy_dtype
 from tritonic_nb.tensors.spec import TensorSpec
 
-__all__ = ["Buffer", "as_tensor", "decode", "element_bytes", "encoded_nbytes", "write"]
+__all__ = ["Buffer", "as_tensor", "copy_into", "decode", "element_bytes", "encoded_nbytes", "write"]
 
 Buffer = memoryview | bytes | bytearray
 _FAULT = "this is a fault of the server or of another writer to the region; infer again"
@@ -111,7 +111,7 @@ def write(array: npt.NDArray[Any], target: memoryview) -> int:
         return _write_bytes(array, target)
     if array.size:
         native = array.dtype.newbyteorder("=")
-        _copy(np.frombuffer(target, native, array.size).reshape(array.shape), array)
+        copy_into(np.frombuffer(target, native, array.size).reshape(array.shape), array)
     return int(array.nbytes)
 
 
@@ -158,12 +158,20 @@ def decode(
     if not copy:
         return view
     owned = np.empty_like(view)
-    _copy(owned, view)
+    copy_into(owned, view)
     return owned
 
 
-def _copy(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
-    """Copy an array in steps, so that Ctrl-C is noticed within half a second."""
+def copy_into(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
+    """Copy an array of any layout and byte order, without a temporary.
+
+    In steps, so that Ctrl-C is noticed within half a second.
+
+    Parameters
+    ----------
+    target, source
+        Of the same shape.
+    """
     if source.nbytes <= _STEP_NBYTES or not source.ndim:
         np.copyto(target, source)
         return
@@ -172,7 +180,7 @@ def _copy(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
         if rows:
             np.copyto(target[start : start + rows], source[start : start + rows])
         else:
-            _copy(target[start], source[start])
+            copy_into(target[start], source[start])
 
 
 def _shaped(flat: npt.NDArray[Any], shape: Sequence[int], name: str) -> npt.NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tritonic_nb.transport.address import SSLOptions
 from tritonic_nb.transport.base import (
     InferReply,
     InferRequest,
@@ -12,8 +13,8 @@ from tritonic_nb.transport.base import (
     RequestedOutput,
     Transport,
 )
-from tritonic_nb.transport.engine import SSLOptions
 from tritonic_nb.transport.http import HttpTransport
+from tritonic_nb.transport.protocol import connect, protocol_for
 
 __all__ = [
     "HttpTransport",
@@ -26,4 +27,6 @@ __all__ = [
     "RequestedOutput",
     "SSLOptions",
     "Transport",
+    "connect",
+    "protocol_for",
 ]

@@ -62,8 +62,11 @@ class Reply:
 class Engine(Protocol):
     """Moves requests over connections that it keeps open. Safe to share between threads."""
 
-    def send(self, request: Request, timeout_s: float) -> Reply:
-        """Send a request and wait for its reply; Ctrl-C ends the wait within half a second.
+    def write(self, request: Request) -> Any:
+        """Return a request as it will be sent, once or many times; only :meth:`send` reads it."""
+
+    def send(self, message: Any, timeout_s: float) -> Reply:
+        """Send what :meth:`write` gave and wait for its reply; Ctrl-C soon ends the wait.
 
         Raises
         ------
@@ -235,7 +238,8 @@ class Transport(Protocol):
     def unregister_call(self, name: str) -> dict[str, object]:
         """Return what :meth:`unregister_system` sends, for another process to send.
 
-        It is as :meth:`Engine.address` has it, and holds secrets.
+        It is as :meth:`Engine.address` has it; or, where it is no HTTP request, it has a
+        ``program`` to run that is given it. It holds secrets.
         """
 
     def prepare(self, request: InferRequest) -> PreparedRequest:

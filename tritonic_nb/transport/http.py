@@ -1,22 +1,23 @@
 """Triton over HTTP.
 
-tritonclient makes and parses the bodies of inference requests, the engine
-carries them. The control calls go through the same engine: they are small
-JSON documents, tritonclient's own HTTP client can neither be shared between
-threads nor be interrupted, and one way out means one place for headers, time
-limits and errors.
+tritonclient makes the bodies of inference requests, once for each that is prepared;
+the engine carries them, and what comes back is read here. The control calls go through
+the same engine: they are small JSON documents, tritonclient's own HTTP client can
+neither be shared between threads nor be interrupted, and one way out means one place
+for headers, time limits and errors.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import operator
-import re
-import struct
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -25,9 +26,7 @@ from tritonclient.http import (
     InferenceServerClient,
     InferInput,
     InferRequestedOutput,
-    InferResult,
 )
-from tritonclient.utils import InferenceServerException
 
 from tritonic_nb.errors import (
     ArgumentError,
@@ -39,7 +38,8 @@ from tritonic_nb.errors import (
     brief,
 )
 from tritonic_nb.tensors import TensorSpec, codec
-from tritonic_nb.tensors.dtypes import TEXT_KINDS, numpy_dtype
+from tritonic_nb.tensors.dtypes import TEXT_KINDS, item_nbytes
+from tritonic_nb.transport.address import SSLOptions, base_url, without_password
 from tritonic_nb.transport.base import (
     Engine,
     InferReply,
@@ -51,7 +51,13 @@ from tritonic_nb.transport.base import (
     Request,
     RequestedOutput,
 )
-from tritonic_nb.transport.engine import CurlEngine, SSLOptions, base_url, without_password
+from tritonic_nb.transport.checks import (
+    check_output_names,
+    checked_headers,
+    checked_name,
+    doing_inference,
+)
+from tritonic_nb.transport.engine import open_engine
 from tritonic_nb.transport.faults import error_from_server
 
 __all__ = ["HttpTransport"]
@@ -62,15 +68,20 @@ _LOAD_TIMEOUT_S = 600.0  # a large model takes minutes
 # What reading a reply raises that is not of the form that the protocol gives it.
 _UNREADABLE = (
     KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError,
-    MemoryError, struct.error, InferenceServerException,
+    MemoryError,
 )  # fmt: skip
 _FAULT = "this is a fault of the server, or of a proxy between"
+_SHORT_NBYTES = 4096  # of a reply's head that is kept in mind
 _HEADER_LENGTH = "Inference-Header-Content-Length"
-_LONGEST_NAME = 1000  # of a model: file systems end at 255
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, as RFC 9110 has it
-_OWN_HEADERS = ("content-length", "transfer-encoding", _HEADER_LENGTH.lower())
 
 _log = logging.getLogger("tritonic_nb.transport")
+
+
+class _Written(NamedTuple):
+    """A request as its engine sends it, and as the log calls it."""
+
+    label: str
+    message: Any
 
 
 class HttpTransport:
@@ -98,7 +109,7 @@ class HttpTransport:
             raise ArgumentError(f"ssl is {brief(options)}", "pass True, or SSLOptions(ca_file=...)")
         full = base_url(url, options)
         self.url = without_password(full)
-        self._engine: Engine = CurlEngine(full, _checked(headers), options)
+        self._engine: Engine = open_engine(full, checked_headers(headers), options)
 
     def server_metadata(self) -> dict[str, Any]:
         """``GET v2``: the server's name, version and extensions."""
@@ -186,12 +197,14 @@ class HttpTransport:
         ArgumentError
             If the request's id, sequence, priority or parameters cannot be written.
         """
-        body, header_length = _request_body(request, _doing(request))
+        body, header_length = _request_body(request, doing_inference(request))
         headers = {"Content-Type": "application/octet-stream"}
         if header_length is not None:
             headers[_HEADER_LENGTH] = str(header_length)
         path = f"{_model_path(request.model, request.version)}/infer"
-        return PreparedRequest(request, Request("POST", path, headers, body), len(body))
+        return PreparedRequest(
+            request, self._written(Request("POST", path, headers, body)), len(body)
+        )
 
     def infer(self, prepared: PreparedRequest, timeout_s: float) -> InferReply:
         """Send an inference and read its reply.
@@ -201,8 +214,8 @@ class HttpTransport:
         TritonicError
             As the engine and :func:`~tritonic_nb.transport.faults.error_from_server` tell.
         """
-        reply = self._send(prepared.message, timeout_s)
-        doing = _doing(prepared.request)
+        doing = doing_inference(prepared.request)
+        reply = self._exchange(prepared.message, timeout_s)
         self._check(reply, doing)
         try:
             return _infer_reply(reply, prepared.nbytes)
@@ -243,25 +256,24 @@ class HttpTransport:
     def _parsed(self, reply: Reply) -> Any:
         """Return a reply's JSON document; Triton's empty replies are empty ones."""
         try:
-            document = json.loads(reply.body or b"{}")
-            if rb"\ud" in reply.body.lower():  # perhaps half a character, which nothing takes
-                json.dumps(document, ensure_ascii=False).encode()
-            return document
+            return _document(reply.body or b"{}")
         except (ValueError, RecursionError) as error:
             raise self._not_triton(reply) from error
 
     def _send(self, request: Request, timeout_s: float) -> Reply:
+        return self._exchange(self._written(request), timeout_s)
+
+    def _written(self, request: Request) -> _Written:
+        label = f"{request.method} {request.path} {len(request.body)} bytes"
+        return _Written(label, self._engine.write(request))
+
+    def _exchange(self, written: _Written, timeout_s: float) -> Reply:
         started = time.perf_counter()
-        reply = self._engine.send(request, timeout_s)
+        reply = self._engine.send(written.message, timeout_s)
         _log.debug(
-            "%s %s %d bytes -> %d, %d bytes, %.2f ms",
-            request.method,
-            request.path,
-            len(request.body),
-            reply.status,
-            len(reply.body),
-            (time.perf_counter() - started) * 1e3,
-        )
+            "%s -> %d, %d bytes, %.2f ms",
+            written.label, reply.status, len(reply.body), (time.perf_counter() - started) * 1e3,
+        )  # fmt: skip
         return reply
 
     def _check(self, reply: Reply, doing: str) -> None:
@@ -283,33 +295,9 @@ class HttpTransport:
         text = reply.body[:120].decode("utf-8", "replace")
         return ServerUnreachableError(
             f"what answers at {self.url} is not Triton: HTTP {reply.status}, {text!r}",
-            "check the address, the port (Triton's HTTP port is 8000) and any proxy between",
+            "check the address, the port (Triton's HTTP port is 8000; its gRPC port, 8001, is for "
+            "protocol='grpc') and any proxy between",
         )
-
-
-def _checked(headers: Mapping[str, str] | None) -> dict[str, str]:
-    if headers is not None and not isinstance(headers, Mapping):
-        raise ArgumentError(
-            f"the headers are {brief(headers)}", "give a mapping: {'NAME': 'VALUE'}"
-        )
-    for name, value in (headers or {}).items():
-        fits = isinstance(name, str) and isinstance(value, str) and _HEADER_NAME.fullmatch(name)
-        if not fits or not value.isprintable() or not value.isascii():
-            raise ArgumentError(
-                f"header {brief(name)} cannot be sent: it is empty, no text, or has characters "
-                "that headers do not take",
-                "give names and values as text of one line, in ASCII",
-            )
-        if name.lower() in _OWN_HEADERS:
-            raise ArgumentError(
-                f"header {name!r} cannot be sent: it tells where a request ends",
-                "leave it out: every request has its own",
-            )
-    return dict(headers or {})
-
-
-def _doing(request: InferRequest) -> str:
-    return f"inference with model {request.model!r}"
 
 
 def _model_path(model: str, version: str) -> str:
@@ -319,16 +307,7 @@ def _model_path(model: str, version: str) -> str:
 
 def _quoted(name: str, what: str) -> str:
     """Return a name as one part of a path."""
-    # An address with "." or ".." for a part is that of another part, and to one that is
-    # too long Triton gives no answer.
-    if not isinstance(name, str) or name in ("", ".", "..") or len(name) > _LONGEST_NAME:
-        raise ArgumentError(f"{brief(name)} is no name of {what}", "see session.models()")
-    try:
-        return quote(name, safe="")
-    except UnicodeEncodeError as error:
-        raise ArgumentError(
-            f"{brief(name)} is no name of {what}: {error}", "see session.models()"
-        ) from error
+    return quote(checked_name(name, what), safe="")
 
 
 def _unregister_path(name: str) -> str:
@@ -381,49 +360,94 @@ def _requested_output(output: RequestedOutput) -> InferRequestedOutput:
     return made
 
 
+def _document(text: bytes) -> Any:
+    """Return a JSON document, or raise ValueError or RecursionError."""
+    document = json.loads(text)
+    if rb"\ud" in text.lower():  # perhaps half a character, which nothing takes
+        json.dumps(document, ensure_ascii=False).encode()
+    return document
+
+
+class _Output(NamedTuple):
+    """An output as a reply's head tells it, and where its elements are.
+
+    They follow the head, or are listed in it, or (neither) lie in a region.
+    """
+
+    tensor: OutputTensor
+    binary_nbytes: int | None
+    listed: Any
+
+
+class _Head(NamedTuple):
+    """The JSON part of a reply."""
+
+    model: str
+    version: str
+    request_id: str
+    outputs: tuple[_Output, ...]
+
+
 def _infer_reply(reply: Reply, sent_nbytes: int) -> InferReply:
-    header_length = reply.headers.get(_HEADER_LENGTH.lower())
-    length = None if header_length is None else int(header_length)
-    if length is not None and not 0 <= length <= len(reply.body):
-        raise ValueError(f"a header of {length} bytes in a body of {len(reply.body)}")
-    parsed = InferResult.from_response_body(reply.body, header_length=length)
-    document = parsed.get_response()
-    _check_outputs(document.get("outputs", ()), 0 if length is None else len(reply.body) - length)
+    """Read a reply (the server's ``docs/protocol/extension_binary_data.md``)."""
+    length = reply.headers.get(_HEADER_LENGTH.lower())
+    at = len(reply.body) if length is None else int(length)
+    if not 0 <= at <= len(reply.body):
+        raise ValueError(f"a header of {at} bytes in a body of {len(reply.body)}")
+    head = _read_head(reply.body[:at])
+    binary = memoryview(reply.body)
+    outputs = {}
+    for tensor, nbytes, listed in head.outputs:
+        array = None
+        if nbytes is not None:
+            data = binary[at : at + nbytes]
+            array = codec.decode(data, tensor.datatype, tensor.shape, name=tensor.name)
+            at += nbytes
+        elif listed is not None:
+            array = _listed(tensor, listed)
+        outputs[tensor.name] = tensor if array is None else replace(tensor, array=array)
+    if at != len(reply.body):
+        raise ValueError(f"{len(reply.body) - at} bytes after the outputs")
     return InferReply(
-        model=str(document.get("model_name", "")),
-        version=str(document.get("model_version", "")),
-        request_id=str(document.get("id", "")),
-        outputs={
-            output["name"]: _output_tensor(parsed, output) for output in document.get("outputs", ())
-        },
-        sent_nbytes=sent_nbytes,
-        received_nbytes=len(reply.body),
+        head.model, head.version, head.request_id, outputs, sent_nbytes, len(reply.body)
     )
 
 
-def _check_outputs(outputs: Sequence[Mapping[str, Any]], nbytes: int) -> None:
-    """Refuse what tritonclient would read another tensor's bytes for."""
-    names = [output["name"] for output in outputs]
-    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
-        raise ValueError(f"the names of the outputs {brief(names)}")
-    sizes = [output.get("parameters", {}).get("binary_data_size", 0) for output in outputs]
-    if any(operator.index(size) < 0 for size in sizes) or sum(sizes) != nbytes:
-        raise ValueError(f"outputs of {brief(sizes)} bytes in {nbytes} bytes")
+def _read_head(text: bytes) -> _Head:
+    # A request that is sent again gets the same text again, while its tensors are in regions.
+    return _read_short_head(text) if len(text) <= _SHORT_NBYTES else _parse_head(text)
 
 
-def _output_tensor(parsed: InferResult, output: Mapping[str, Any]) -> OutputTensor:
-    name, shape = output["name"], tuple(operator.index(d) for d in output["shape"])
+def _parse_head(text: bytes) -> _Head:
+    document = _document(text)
+    outputs = tuple(_read_output(output) for output in document.get("outputs", ()))
+    check_output_names([output.tensor.name for output in outputs])
+    name, version, request_id = (
+        str(document.get(key, "")) for key in ("model_name", "model_version", "id")
+    )
+    return _Head(name, version, request_id, outputs)
+
+
+_read_short_head = lru_cache(maxsize=256)(_parse_head)
+
+
+def _read_output(output: Mapping[str, Any]) -> _Output:
+    name, datatype = output["name"], output["datatype"]
+    shape = tuple(operator.index(dimension) for dimension in output["shape"])
     if min(shape, default=0) < 0:
-        raise ValueError(f"the shape {list(shape)} of output {name!r}")
-    datatype = str(output["datatype"])
-    numpy_dtype(datatype)  # or it is none of Triton's
-    array = None
-    if "binary_data_size" in output.get("parameters", {}):
-        # tritonclient's arrays are read-only views of the reply; a result owns its arrays.
-        array = np.array(parsed.as_numpy(name))
-    elif "data" in output:
-        # Not by tritonclient: it makes 1 of 1.5 and of "1" where the datatype is INT32.
-        elements = np.array(output["data"], np.object_).ravel().tolist()
-        flat = codec.as_tensor(elements, TensorSpec(name, datatype, (-1,)))
-        array = _plain(flat).reshape(shape)
-    return OutputTensor(name, datatype, shape, array)
+        raise ValueError(f"the output {brief(name)} of the shape {brief(shape)}")
+    item = item_nbytes(datatype)  # an error for what is none of Triton's
+    nbytes = output.get("parameters", {}).get("binary_data_size")
+    if nbytes is not None and item is not None and nbytes != item * math.prod(shape):
+        raise ValueError(f"{brief(nbytes)} bytes for {datatype} {brief(shape)}")
+    if nbytes is not None and operator.index(nbytes) < 0:
+        raise ValueError(f"{nbytes} bytes")
+    return _Output(OutputTensor(name, datatype, shape, None), nbytes, output.get("data"))
+
+
+def _listed(tensor: OutputTensor, listed: Any) -> npt.NDArray[Any]:
+    """Return the array of elements that a reply lists."""
+    # Each on its own: NumPy would make 1 of 1.5 and of "1" where the datatype is INT32.
+    elements = np.array(listed, np.object_).ravel().tolist()
+    flat = codec.as_tensor(elements, TensorSpec(tensor.name, tensor.datatype, (-1,)))
+    return _plain(flat).reshape(tensor.shape)
