@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -36,6 +37,7 @@ from tritonic_nb.memory.system import KEY_PREFIX, SHM_DIR
 
 COMMAND = [sys.executable, "-X", "dev", "-m", "tritonic_nb.benchmark"]
 SIZES = (4096, 4_000_000)
+OWNED = re.compile(rf"({KEY_PREFIX}|benchmark-)(?P<pid>\d+)-.*")
 KEYS = {way.key for way in WAYS}
 
 
@@ -53,7 +55,7 @@ class Run:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The command as a person runs it, with two sizes."""
     folder = tmp_path_factory.mktemp("benchmark")
-    before = traces()
+    before = left_behind()
     done = subprocess.run(
         [
             *COMMAND, "--quick", "--sizes", "4096,4MB", "--seconds", "1", "--rounds", "4",
@@ -62,14 +64,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         capture_output=True, text=True, check=False, timeout=150,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert traces() <= before
+    assert left_behind() <= before
     document = json.loads((folder / "found.json").read_text())
     return Run(done.stdout, done.stderr, document, folder / "found.png")
 
 
-def traces() -> set[str]:
-    """Give what a benchmark could leave in /dev/shm."""
-    return {p.name for p in SHM_DIR.iterdir() if p.name.startswith((KEY_PREFIX, "benchmark-"))}
+def left_behind() -> set[str]:
+    """Give what stands in /dev/shm and belongs to a process that is dead."""
+    owned = (OWNED.fullmatch(path.name) for path in SHM_DIR.iterdir())
+    return {each[0] for each in owned if each and not Path("/proc", each["pid"]).exists()}
 
 
 def test_every_way_is_measured_at_every_size(run: Run) -> None:
@@ -108,7 +111,7 @@ def test_what_a_session_adds_is_measured(run: Run) -> None:
 def test_each_target_is_told_met_or_missed_or_not_measured(run: Run) -> None:
     """By what was measured, here only what the sizes allow."""
     targets = {each["what"]: each for each in run.document["targets"]}
-    assert len(targets) == 10
+    assert len(targets) == 11
     for what, target in targets.items():
         assert what in run.printed
         assert (target["met"] is None) == (target["measured"] is None)
@@ -146,7 +149,7 @@ def test_nothing_tells_whose_machine_it_was(run: Run) -> None:
     assert socket.gethostname() not in text
     assert f"{Path.home()}/" not in text
     assert str(Path(tritonic_nb.__file__).parent) not in text
-    assert {"cpu", "cores", "python", "numpy", "pycurl"} < set(run.document["machine"])
+    assert run.document["machine"]["libraries"]["numpy"] == np.__version__
 
 
 def test_the_plot_is_for_a_readme(run: Run) -> None:
@@ -161,7 +164,7 @@ def test_the_plot_is_for_a_readme(run: Run) -> None:
 @pytest.mark.parametrize("later_s", [0.02, 0.4])
 def test_an_interrupt_leaves_nothing(moment: str, later_s: float) -> None:
     """Ctrl-C in any part ends it in words, with status 130, and all regions are gone."""
-    before = traces()
+    before = left_behind()
     with subprocess.Popen(
         [*COMMAND, "--quick", "--sizes", "4kB,4MB", "--seconds", "2", "--rounds", "4"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -177,9 +180,9 @@ def test_an_interrupt_leaves_nothing(moment: str, later_s: float) -> None:
     assert told.splitlines()[-1] == "tritonic_nb.benchmark: interrupted"
     assert all(line.startswith("measuring") for line in told.splitlines()[:-1]), told
     deadline = time.monotonic() + 3
-    while traces() - before and time.monotonic() < deadline:
+    while left_behind() - before and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert traces() <= before
+    assert left_behind() <= before
 
 
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
@@ -315,7 +318,7 @@ def test_targets_compare_medians() -> None:
     medians = {
         4096: {"session": 0.2, "client_shm_copy": 0.4, "socket": 0.1},
         PICTURE_NBYTES: {"session": 0.4, "client_shm_copy": 0.4, "client_http": 2, "socket": 0.2},
-        LARGE_NBYTES: {"session_in_place": 6.0, "client_shm": 10.0, "socket": 5.0},
+        LARGE_NBYTES: {"session_in_place": 8.0, "client_shm": 10.0, "socket": 5.0},
     }
     sizes = {
         nbytes: {key: Series([[median, median * 9, median / 9]]) for key, median in each.items()}
@@ -331,7 +334,8 @@ def test_targets_compare_medians() -> None:
         (2.0, 1.0, False),
         (1.0, 0.5, False),
         (None, None, None),
-        (0.6, 0.5, True),
+        (None, None, None),
+        (0.8, 0.5, False),
         (5.0, 10.0, True),
         (None, None, None),
         (1.7, None, True),

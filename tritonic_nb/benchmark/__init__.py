@@ -9,8 +9,8 @@ shared memory and over the wire; a request that is written once; and a bare sock
 ``schema``
     1; counts up when a key changes its meaning or goes.
 ``machine``
-    ``cpu``, ``cores``, ``system``, ``python``, ``load`` (of the minute before), and the
-    versions of ``tritonclient``, ``numpy``, ``pycurl`` and ``grpcio``.
+    ``cpu``, ``cores``, ``system``, ``python``, ``load`` (of the minute before), and
+    ``libraries``, versions by name.
 ``triton``, ``embedded``, ``model``
     The server's version, whether it is the embedded one, and the model.
 ``ways``

@@ -73,7 +73,16 @@ class ClientGrpc(ClientHttp):
     library = grpc
 
     def _connected(self) -> Any:
-        return grpc.InferenceServerClient(self.endpoint.grpc_url)
+        most = grpc.MAX_GRPC_MESSAGE_SIZE
+        return grpc.InferenceServerClient(
+            self.endpoint.grpc_url,
+            channel_args=[
+                ("grpc.max_send_message_length", most),  # as they are without channel_args
+                ("grpc.max_receive_message_length", most),
+                # Else a new client at times goes on with the connection of the one before.
+                ("grpc.use_local_subchannel_pool", 1),
+            ],
+        )
 
     def _requested(self) -> Any:
         return grpc.InferRequestedOutput(self.endpoint.output)

@@ -6,26 +6,54 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["machine"]
+__all__ = ["Machine", "this_machine"]
 
 _LIBRARIES = ("tritonclient", "numpy", "pycurl", "grpcio")
+_QUIET_LOAD = 0.5  # for each core
 
 
-def machine() -> Mapping[str, object]:
-    """Return processor, system and versions; ``load`` is that of the last minute.
+@dataclass(frozen=True)
+class Machine:
+    """A machine: neither names of host and user nor paths are among what it tells.
 
-    Neither names of host and user nor paths are among them.
+    Attributes
+    ----------
+    cpu, cores
+        The processor's name, and how many cores this process may use.
+    system, python
+        Their names with versions.
+    load
+        The average load of the minute before.
+    libraries
+        Versions by name; empty for one that is not there.
     """
-    return {
-        "cpu": _cpu(),
-        "cores": len(os.sched_getaffinity(0)),
-        "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
-        "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 2),
-        **{name: _version(name) for name in _LIBRARIES},
-    }
+
+    cpu: str
+    cores: int
+    system: str
+    python: str
+    load: float
+    libraries: Mapping[str, str]
+
+    @property
+    def busy(self) -> bool:
+        """Whether others used it."""
+        return self.load > _QUIET_LOAD * self.cores
+
+
+def this_machine() -> Machine:
+    """Return the machine as it is now."""
+    return Machine(
+        cpu=_cpu(),
+        cores=len(os.sched_getaffinity(0)),
+        system=f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
+        python=platform.python_version(),
+        load=round(os.getloadavg()[0], 2),
+        libraries={name: _version(name) for name in _LIBRARIES},
+    )
 
 
 def _cpu() -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from tritonic_nb.benchmark.depth import SEQUENTIAL, Throughput
 from tritonic_nb.benchmark.endpoint import Endpoint
 from tritonic_nb.benchmark.hotpath import HotPath
+from tritonic_nb.benchmark.machine import Machine
 from tritonic_nb.benchmark.overhead import Overhead
 from tritonic_nb.benchmark.rounds import Series
 from tritonic_nb.benchmark.targets import Target, evaluate
@@ -43,7 +44,7 @@ class Report:
     """
 
     endpoint: Endpoint
-    machine: Mapping[str, object]
+    machine: Machine
     ways: Sequence[type[Way]]
     sizes: dict[int, Mapping[str, Series]] = field(default_factory=dict)
     overhead: Overhead | None = None
@@ -60,7 +61,7 @@ class Report:
         """Return the document for JSON, as the package's docstring describes it."""
         return {
             "schema": SCHEMA,
-            "machine": dict(self.machine),
+            "machine": asdict(self.machine),
             "triton": self.endpoint.server_version,
             "embedded": self.endpoint.embedded,
             "model": self.endpoint.model,
@@ -110,18 +111,16 @@ class Report:
     def _heading(self) -> str:
         machine = self.machine
         server = "the embedded server" if self.endpoint.embedded else "another server"
-        versions = ", ".join(
-            f"{name} {machine[name]}"
-            for name in ("tritonclient", "numpy", "pycurl", "grpcio")
-            if machine[name]
-        )
-        return (
-            f"One {self.endpoint.model} tensor to a Triton server and back\n"
-            f"  {machine['cpu']}, {machine['cores']} cores, load {machine['load']}, "
-            f"{machine['system']}\n"
-            f"  Python {machine['python']}, Triton {self.endpoint.server_version} ({server})\n"
-            f"  {versions}"
-        )
+        libraries = [f"{name} {version}" for name, version in machine.libraries.items() if version]
+        lines = [
+            f"One {self.endpoint.model} tensor to a Triton server and back",
+            f"  {machine.cpu}, {machine.cores} cores, load {machine.load}, {machine.system}",
+            f"  Python {machine.python}, Triton {self.endpoint.server_version} ({server})",
+            f"  {', '.join(libraries)}",
+        ]
+        if machine.busy:
+            lines.append("  Others were busy on this machine: run it again when they are not.")
+        return "\n".join(lines)
 
     def _legend(self) -> str:
         rows = [("way", "what is timed"), *((way.label, way.timed) for way in self.ways)]

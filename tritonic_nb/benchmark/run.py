@@ -11,13 +11,14 @@ from tritonic_nb.benchmark.bare_ways import BareSocket
 from tritonic_nb.benchmark.depth import measure_throughput
 from tritonic_nb.benchmark.endpoint import Endpoint, endpoint_at
 from tritonic_nb.benchmark.hotpath import profile
-from tritonic_nb.benchmark.machine import machine
+from tritonic_nb.benchmark.machine import this_machine
 from tritonic_nb.benchmark.memory import measure_memory
 from tritonic_nb.benchmark.overhead import measure_overhead
 from tritonic_nb.benchmark.report import Report
 from tritonic_nb.benchmark.rounds import MOST_ROUNDS, Plan, run_rounds
 from tritonic_nb.benchmark.targets import LARGE_NBYTES, PICTURE_NBYTES
 from tritonic_nb.benchmark.ways import opened, ways_to
+from tritonic_nb.memory import SharedMemoryType, require_supported
 from tritonic_nb.render import human_bytes
 from tritonic_nb.server import Server
 from tritonic_nb.session import Session
@@ -100,14 +101,18 @@ def run(
 
     Raises
     ------
+    SharedMemoryUnsupportedError
+        If this is not Linux.
     TritonicError
         If the server, or a way to it, cannot be used.
     """
+    require_supported(SharedMemoryType.SYSTEM)
+    machine = this_machine()
     # Only the order in which ways take turns: the same one each time, so that runs compare.
     shuffle = random.Random(0)  # noqa: S311
     with endpoint_at(url, grpc_url, model) as (endpoint, server):
         ways, left_out = ways_to(endpoint)
-        report = Report(endpoint, machine(), ways, left_out=left_out)
+        report = Report(endpoint, machine, ways, left_out=left_out)
         sizes = _fitting(amount, endpoint, server, report)
         _measure_sizes(sizes, amount, report, shuffle, progress)
         if not sizes:

@@ -31,6 +31,7 @@ _COMPARISONS = (
     ("small", "session", "socket", 1.25, True),
     ("602 kB", "session", "client_shm_copy", 0.75, True),
     ("24 MB", "session", "client_shm_copy", 1.0, True),
+    ("24 MB", "session_in_place", "client_shm_copy", 0.75, True),
     ("24 MB", "session_in_place", "client_shm", 0.75, True),
     ("602 kB", "client_http", "session", 3.0, False),
     ("24 MB", "client_http", "session", 6.0, False),
