@@ -35,6 +35,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
+from tests.conftest import BOTH
 from tests.hostile_server import Asked, reply, serving
 from tritonic_nb import ImageTransform, Session, SSLOptions, render, samples
 from tritonic_nb.errors import ArgumentError, ImageError, TritonicError, brief
@@ -344,7 +345,7 @@ class Address:
     """A server given as an object."""
 
     def __init__(self, url: Any, headers: Any) -> None:
-        self.url, self.headers = url, headers
+        self.url, self.grpc_url, self.headers = url, url, headers
 
 
 class NoAddress:
@@ -417,6 +418,8 @@ def test_no_argument_of_a_call_is_too_odd(open_session: Open, argument: str) -> 
     assert not not_ours(call, hostile_arguments())
 
 
+GRPC: dict[str, Any] = {"protocol": "grpc"}
+NOBODY = "127.0.0.1:1"
 OPTIONS: dict[str, Callable[[Any, Any], Session]] = {
     "server": lambda _, v: Session(v, None),
     "url": lambda _, v: Session(Address(v, {})),
@@ -434,6 +437,15 @@ OPTIONS: dict[str, Callable[[Any, Any], Session]] = {
     "ca_file": lambda s, v: Session(s.url, ssl=SSLOptions(ca_file=v)),
     "key_file": lambda s, v: Session(s.url, ssl=SSLOptions(cert_file=v, key_file=v)),
     "mode": lambda s, v: Session(s, mode=v),
+    "protocol": lambda s, v: Session(s, protocol=v),
+    "grpc url": lambda _, v: Session(Address(v, {}), protocol="grpc"),
+    "grpc headers": lambda s, v: Session(s, headers=v, **GRPC),
+    "a grpc header": lambda s, v: Session(
+        s, headers={v: "x"} if isinstance(v, str) else {1: v}, **GRPC
+    ),
+    "a grpc header's value": lambda s, v: Session(s, headers={"x-y": v}, **GRPC),
+    "grpc ca_file": lambda _, v: Session(NOBODY, ssl=SSLOptions(ca_file=v), **GRPC),
+    "grpc key_file": lambda _, v: Session(NOBODY, ssl=SSLOptions(cert_file=v, key_file=v), **GRPC),
 }
 
 
@@ -453,9 +465,10 @@ def test_no_option_of_a_session_is_too_odd(open_session: Open, server: Any, opti
      "http://127.0.0.1:1\r\nX: y", "http://127.0.0.1:1\0", "http://höst:1", "a b:1", ":8000", "//x",
      "http://127.0.0.1:1/" + "x" * 70_000, "[" * 99, "1" * 5000 + ":1", "http://127.0.0.1:1#?@:/"],
 )  # fmt: skip
-def test_no_address_is_too_odd(address: str) -> None:
+@BOTH
+def test_no_address_is_too_odd(address: str, protocol: str) -> None:
     """What is no address, or where nothing answers, is told as such."""
-    assert refused(lambda: Session(address))
+    assert refused(lambda: Session(address, protocol=protocol))
 
 
 def test_an_address_that_raises_is_refused() -> None:

@@ -38,6 +38,7 @@ _WRONG_PORT = (
     "check the address and port (Triton's gRPC port is 8001; its HTTP port, 8000, is for "
     "protocol='http')"
 )
+_LONGEST_TEXT = 1000  # a host may be as long as its caller wants, and a text as the server
 # A status says either what the server said or what gRPC itself found, and only its text tells
 # which. These are gRPC's own: no connection was had, or it ended in the middle of a call.
 _NOT_SENT = re.compile(r"failed to connect to all addresses|errors resolving |DNS resolution fail")
@@ -227,7 +228,7 @@ class Channel:
 
     def _no_reply(self, status: _Status, doing: str) -> ServerUnreachableError | None:
         """Return our error for a call whose status is not the server's reply, or None."""
-        code, text = status
+        code, text = status.code, status.text[:_LONGEST_TEXT]
         if code == "CANCELLED" or _BROKEN.match(text):
             return ServerUnreachableError(
                 f"{doing}: the call to {self.url} ended before it was answered: {text or code}",
@@ -243,7 +244,7 @@ class Channel:
             return ServerUnreachableError(
                 f"what answers at {self.url} is not Triton: it has no such call", _WRONG_PORT
             )
-        known = type(error_from_server(text, doing)) is not ServerRefusedError
+        known = type(error_from_server(status.text, doing)) is not ServerRefusedError
         if code == "UNAVAILABLE" and not known and not _REFUSALS.search(text):
             return ServerUnreachableError(
                 f"{doing}: what answers at {self.url} says that the server is not available: "
@@ -254,7 +255,7 @@ class Channel:
 
     def _no_connection(self, text: str) -> ServerUnreachableError:
         # The reason stands behind the addresses that were tried.
-        reason = re.sub(r"^.*?last error: (\w+: )?", "", text, flags=re.DOTALL)
+        reason = re.sub(r"^.*?last error: (\w+: )?", "", text, flags=re.DOTALL)[:_LONGEST_TEXT]
         if "CERTIFICATE_VERIFY_FAILED" in text or "Peer name" in text:
             return ServerUnreachableError(
                 f"the certificate of {self.url} is not trusted: {reason}",
