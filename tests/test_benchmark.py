@@ -122,16 +122,13 @@ def test_each_target_is_told_met_or_missed_or_not_measured(run: Run) -> None:
     assert targets["24 MB: tritonclient HTTP / Session, own copies"]["met"] is None
 
 
-def test_requests_in_flight_are_measured_or_said_to_be_missing(run: Run) -> None:
-    """Both models at every depth; without Session.map a sentence says so."""
-    if hasattr(tritonic_nb.Session, "map"):
-        assert [each["model"] for each in run.document["in_flight"]] == ["waits", "computes"]
-        for each in run.document["in_flight"]:
-            assert list(each["per_second"]) == [str(d) for d in (SEQUENTIAL, *DEPTHS)]
-            assert all(figure > 0 for figure in each["per_second"].values())
-    else:
-        assert "has no map" in run.document["left_out"][0]
-        assert run.document["left_out"][0] in run.printed
+def test_requests_in_flight_are_measured(run: Run) -> None:
+    """Both models at every depth, beside a plain loop."""
+    assert [each["model"] for each in run.document["in_flight"]] == ["waits", "computes"]
+    for each in run.document["in_flight"]:
+        assert list(each["per_second"]) == [str(d) for d in (SEQUENTIAL, *DEPTHS)]
+        assert all(figure > 0 for figure in each["per_second"].values())
+    assert "Session.map, by requests in flight" in run.printed
 
 
 def test_the_tables_fit_a_terminal(run: Run) -> None:
@@ -299,8 +296,8 @@ def test_a_wrong_answer_is_no_figure(server: Any, endpoint: Endpoint, tmp_path: 
         pass
 
 
-@pytest.mark.skipif(not hasattr(tritonic_nb.Session, "map"), reason="Session has no map")
-def test_requests_in_flight_are_counted(server: Any, endpoint: Endpoint) -> None:
+@pytest.mark.usefixtures("endpoint")
+def test_requests_in_flight_are_counted(server: Any) -> None:
     """Every depth in every round."""
     shuffle = random.Random(0)  # noqa: S311
     measured, missing = measure_throughput(server, rounds=2, items=4, shuffle=shuffle)

@@ -100,8 +100,6 @@ def measure_throughput(
     list of Throughput, str
         Empty with the reason where it cannot be measured.
     """
-    if not hasattr(Session, "map"):
-        return [], "requests in flight were left out: this version's Session has no map"
     if server is None:
         return [], "requests in flight were left out: only the embedded server takes the models"
     measured = []
@@ -154,7 +152,6 @@ def _per_second(session: Session, items: Sequence[npt.NDArray[Any]], depth: int)
         for item in items:
             session.infer(item)
     else:
-        mapped: Any = session
-        for _ in mapped.map(items, in_flight=depth, progress=False):
+        for _ in session.map(items, in_flight=depth, progress=False):
             pass
     return len(items) / (time.perf_counter() - started)
