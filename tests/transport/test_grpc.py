@@ -536,6 +536,21 @@ def test_unregistering_by_the_empty_name_is_refused() -> None:
         GrpcTransport("127.0.0.1:9").unregister_system("")
 
 
+@pytest.mark.parametrize(("refusals", "given_up"), [(0, False), (2, False), (3, True)])
+def test_a_region_that_was_just_used_is_asked_for_again(refusals: int, given_up: bool) -> None:
+    """A server may answer a moment before it lets go; one that does not is told soon."""
+    in_use = (Code.INTERNAL, "Cannot unregister shared memory region 'x', it is currently in use.")
+    with serving(lambda _: in_use if len(calls) <= refusals else b"") as (url, calls):
+        transport = GrpcTransport(url)
+        if given_up:
+            with pytest.raises(RegionInUseError):
+                transport.unregister_system("x")
+        else:
+            transport.unregister_system("x")
+        transport.close()
+        assert len(calls) == min(3, refusals + 1)
+
+
 # With a real server
 
 

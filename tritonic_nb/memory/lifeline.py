@@ -262,6 +262,9 @@ def _spawn(stdin: int) -> int:
 @contextlib.contextmanager
 def _no_sigpipe() -> Iterator[None]:
     """Let writing to a janitor that has ended be an error, whatever a program does with SIGPIPE."""
+    if signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN:  # as Python starts with
+        yield
+        return
     only = (signal.SIGPIPE,)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, only)
     try:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from tritonic_nb.errors import (
     ArgumentError,
     NoReplyError,
+    RegionInUseError,
     RegionKnownError,
     RegionLostError,
     ServerRefusedError,
@@ -44,6 +45,7 @@ __all__ = ["GrpcTransport"]
 _CONTROL_TIMEOUT_S = 30.0
 _UNREGISTER_TIMEOUT_S = 5.0  # a server that hangs must not keep a session from closing
 _LOAD_TIMEOUT_S = 600.0  # a large model takes minutes
+_LETS_GO_S = (0.002, 0.008)  # how long to wait for the server to let go of a region
 _MOST_NBYTES = 2**31 - 2**20  # of tensors in a message: protobuf ends at 2 GiB, with the rest
 _FAULT = "this is a fault of the server, or of a proxy between"
 _UNREGISTER = "SystemSharedMemoryUnregister"
@@ -170,9 +172,21 @@ class GrpcTransport:
             _log.debug("region %s was registered already", name)
 
     def unregister_system(self, name: str) -> None:
-        """``SystemSharedMemoryUnregister``."""
+        """``SystemSharedMemoryUnregister``.
+
+        Over gRPC a reply may come a moment before the server has let go of the request's
+        regions: one that is in use is asked for again.
+        """
         if not name:  # Triton would unregister everybody's regions
             raise ArgumentError("a region to unregister needs a name")
+        for pause_s in _LETS_GO_S:
+            with contextlib.suppress(RegionInUseError):
+                self._unregister(name)
+                return
+            time.sleep(pause_s)
+        self._unregister(name)
+
+    def _unregister(self, name: str) -> None:
         try:
             self._call(
                 _UNREGISTER,
