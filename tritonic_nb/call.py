@@ -149,11 +149,11 @@ class Stopwatch:
         """Return the times of the four stages and of all of it."""
         begun, prepared, written, answered, ended = self._laps
         return Timings(
-            prepare_ms=(prepared - begun) * 1e3,
-            copy_in_ms=(written - prepared) * 1e3,
-            request_ms=(answered - written) * 1e3,
-            copy_out_ms=(ended - answered) * 1e3,
-            total_ms=(ended - begun) * 1e3,
+            (prepared - begun) * 1e3,
+            (written - prepared) * 1e3,
+            (answered - written) * 1e3,
+            (ended - answered) * 1e3,
+            (ended - begun) * 1e3,
         )
 
 

@@ -169,8 +169,9 @@ class RegionSet:
                     return False
             if not slot.begun:
                 self._begin(slot)
-            for region in regions.values():
-                self._give(region, slot)
+            for key, region in regions.items():
+                slot.regions[key] = region
+                self._taken[region.name] = slot
         return True
 
     def _spare(self, direction: str, tensor: str) -> list[Region]:
@@ -193,8 +194,10 @@ class RegionSet:
 
     def _begin(self, slot: Slot) -> None:
         """Count a request as in flight."""
-        self._finish_removals()
-        self._abandon_lost(slot)
+        if self._leaving:
+            self._finish_removals()
+        if self._in_flight or self._crowd is not None:
+            self._abandon_lost(slot)
         slot.begun = True
         if slot.thread is not None:
             self._in_flight.append(slot)

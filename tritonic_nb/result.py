@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,8 +27,7 @@ __all__ = ["InferenceResult", "Prediction", "TensorPlace", "Timings"]
 _HEAT_NAME = re.compile(r"activation|heat|saliency|(^|_)cam(_|$)", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Timings:
+class Timings(NamedTuple):
     """Where the time of one inference went, in milliseconds.
 
     Attributes

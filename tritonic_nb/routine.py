@@ -158,6 +158,7 @@ def plain_arrays(
     else:
         return None
     for array in given.values():
+        # A kind of array of its own, such as a masked one, may be more than its elements.
         if type(array) is not np.ndarray or array.dtype.kind in TEXT_KINDS:
             return None
     return given

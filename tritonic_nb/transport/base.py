@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy.typing as npt
 
@@ -50,8 +50,7 @@ class Request:
     body: bytes = b""
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """One HTTP reply; `headers` has its names in lower case."""
 
     status: int
@@ -116,8 +115,7 @@ class RequestedOutput:
     region: RegionSlice | None = None
 
 
-@dataclass(frozen=True)
-class OutputTensor:
+class OutputTensor(NamedTuple):
     """An output of a reply; `array` is None where it lies in the region that was asked for."""
 
     name: str
@@ -171,8 +169,7 @@ class PreparedRequest:
     nbytes: int
 
 
-@dataclass(frozen=True)
-class InferReply:
+class InferReply(NamedTuple):
     """What came back.
 
     Attributes

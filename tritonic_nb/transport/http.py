@@ -15,7 +15,6 @@ import math
 import operator
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -70,6 +69,7 @@ _UNREADABLE = (
     KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError,
     MemoryError,
 )  # fmt: skip
+_OK = 200
 _FAULT = "this is a fault of the server, or of a proxy between"
 _SHORT_NBYTES = 4096  # of a reply's head that is kept in mind
 _HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -124,7 +124,7 @@ class HttpTransport:
     def model_ready(self, model: str, version: str = "") -> bool:
         """``GET v2/models/M/ready``."""
         request = Request("GET", f"{_model_path(model, version)}/ready")
-        return self._send(request, _CONTROL_TIMEOUT_S).status == 200
+        return self._send(request, _CONTROL_TIMEOUT_S).status == _OK
 
     def model_metadata(self, model: str, version: str = "") -> dict[str, Any]:
         """``GET v2/models/M``."""
@@ -214,14 +214,14 @@ class HttpTransport:
         TritonicError
             As the engine and :func:`~tritonic_nb.transport.faults.error_from_server` tell.
         """
-        doing = doing_inference(prepared.request)
         reply = self._exchange(prepared.message, timeout_s)
-        self._check(reply, doing)
+        if reply.status != _OK:
+            self._check(reply, doing_inference(prepared.request))
         try:
             return _infer_reply(reply, prepared.nbytes)
         except _UNREADABLE as error:
             raise ServerRefusedError(
-                f"{doing}: the server's reply cannot be read: {brief(error)}",
+                f"{doing_inference(prepared.request)}: the server's reply cannot be read: {brief(error)}",
                 _FAULT,
             ) from error
 
@@ -268,6 +268,8 @@ class HttpTransport:
         return _Written(label, self._engine.write(request))
 
     def _exchange(self, written: _Written, timeout_s: float) -> Reply:
+        if not _log.isEnabledFor(logging.DEBUG):
+            return self._engine.send(written.message, timeout_s)
         started = time.perf_counter()
         reply = self._engine.send(written.message, timeout_s)
         _log.debug(
@@ -277,7 +279,7 @@ class HttpTransport:
         return reply
 
     def _check(self, reply: Reply, doing: str) -> None:
-        if reply.status == 200:
+        if reply.status == _OK:
             return
         if reply.status in (502, 504):  # Triton has no such replies
             raise ServerUnreachableError(
@@ -405,7 +407,7 @@ def _infer_reply(reply: Reply, sent_nbytes: int) -> InferReply:
             at += nbytes
         elif listed is not None:
             array = _listed(tensor, listed)
-        outputs[tensor.name] = tensor if array is None else replace(tensor, array=array)
+        outputs[tensor.name] = tensor if array is None else tensor._replace(array=array)
     if at != len(reply.body):
         raise ValueError(f"{len(reply.body) - at} bytes after the outputs")
     return InferReply(

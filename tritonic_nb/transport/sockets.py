@@ -12,7 +12,6 @@ and one that ends instead of a reply is an error.
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
 import struct
@@ -191,11 +190,9 @@ class _Connection:
             If what comes is not HTTP.
         """
         self.sent, self.reusable = True, False
-        # A server may refuse a request before it has read all of it, and hang up: it says why.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._send(message, deadline)
         reading = self._reading
         reading.start()
+        self._send(message, deadline)
         while not reading.complete:
             count = self._receive(deadline)
             if not count and reading.ends_with_connection():
@@ -225,6 +222,8 @@ class _Connection:
                 at += self.socket.send(memoryview(message)[at:])
             except BlockingIOError:  # nothing went for a while
                 self._shorten(left_s)
+            except (BrokenPipeError, ConnectionResetError):
+                return  # a server that refuses a request may hang up before it has read it
 
     def _receive(self, deadline: float) -> int:
         """Wait for the next bytes of a reply and return how many have come; 0 at the end."""
@@ -260,18 +259,24 @@ class _Reading:
     """
 
     def __init__(self) -> None:
+        self._found: dict[bytes, bytes] = {}
+        self._pieces: list[bytes] = []
+        # The parser calls these for each header and each piece of a body: containers' own
+        # methods, because there is nothing more to do, and little time to do it.
+        self.on_header = self._found.__setitem__
+        self.on_body = self._pieces.append
         self._parser = httptools.HttpResponseParser(self)
         self.start()
 
     def start(self) -> None:
         """Expect a new reply."""
         self.complete = False
-        self._status = 0
-        self._headers: dict[str, str] = {}
-        self._pieces: list[bytes] = []
-        self._head_nbytes = 0
-        self._excess = False
         self._keep = False
+        self._reply: Reply | None = None
+        self._has_head = False
+        self._head_nbytes = 0
+        self._found.clear()
+        self._pieces.clear()
 
     def feed(self, data: memoryview) -> None:
         """Take the next bytes.
@@ -281,10 +286,6 @@ class _Reading:
         httptools.HttpParserError
             If they are not HTTP.
         """
-        if not self._status:
-            self._head_nbytes += len(data)
-            if self._head_nbytes > _LONGEST_HEAD_NBYTES:
-                raise httptools.HttpParserError("its head has no end")
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:  # an interrupt, in one of those below
@@ -292,52 +293,59 @@ class _Reading:
         except httptools.HttpParserError:
             if not self.complete:
                 raise
-            self._excess = True
+            self._keep = False  # what follows the reply is nobody's
+        if not self._has_head:
+            self._head_nbytes += len(data)
+            if self._head_nbytes > _LONGEST_HEAD_NBYTES:
+                raise httptools.HttpParserError("its head has no end")
 
     def ends_with_connection(self) -> bool:
         """Whether the end of the connection is the end of the reply, which tells no length."""
-        return self._status != 0 and not _LENGTHS & self._headers.keys()
+        if not self._has_head:
+            return False
+        self._reply = self._read()
+        return not _LENGTHS & self._reply.headers.keys()
 
     def leaves_connection(self) -> bool:
         """Whether the connection can carry another exchange."""
-        return self._keep and not self._excess
+        return self._keep
 
     def reply(self) -> Reply:
         """Return the reply."""
-        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        return Reply(self._status, self._headers, body)
+        return self._reply or self._read()
 
     def close(self) -> None:
         """Let go of the parser, which refers to this one; safe to repeat."""
         self.__dict__.pop("_parser", None)
 
-    # What the parser calls
+    def _read(self) -> Reply:
+        pieces = self._pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in self._found.items()
+        }
+        return Reply(self._parser.get_status_code(), headers, body)
+
+    # What the parser calls, besides
 
     def on_message_begin(self) -> None:
         """Notice a reply that nobody asked for."""
-        self._excess = self.complete
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header."""
-        if not self._excess:
-            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        self._keep = False
 
     def on_headers_complete(self) -> None:
-        """Take the status."""
-        if not self._excess:
-            self._status = self._parser.get_status_code()
-
-    def on_body(self, piece: bytes) -> None:
-        """Take a piece of the body."""
-        if not self._excess:
-            self._pieces.append(piece)
+        """Note that the head has an end."""
+        self._has_head = True
 
     def on_message_complete(self) -> None:
-        """Note the end, if it is not that of a mere announcement (status 1xx)."""
-        if self._status >= _FINAL:
+        """Take the reply, unless it is a mere announcement (status 1xx), or one too many."""
+        if self.complete:
+            return
+        if self._parser.get_status_code() >= _FINAL:
             self.complete = True
+            self._reply = self._read()
             self._keep = bool(self._parser.should_keep_alive())  # the parser knows it only now
-        elif not self._excess:
+        else:
             self.start()
 
 
