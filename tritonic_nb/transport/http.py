@@ -220,9 +220,9 @@ class HttpTransport:
         try:
             return _infer_reply(reply, prepared.nbytes)
         except _UNREADABLE as error:
+            doing = doing_inference(prepared.request)
             raise ServerRefusedError(
-                f"{doing_inference(prepared.request)}: the server's reply cannot be read: {brief(error)}",
-                _FAULT,
+                f"{doing}: the server's reply cannot be read: {brief(error)}", _FAULT
             ) from error
 
     def close(self) -> None:
