@@ -30,7 +30,7 @@ ALLOWED = {
     "sizes": {"errors", "inputs", "tensors"},
     "preflight": {"errors", "memory", "render", "sizes", "tensors"},
     "routine": {"memory", "regions", "result", "tensors", "transport"},
-    "call": {"errors", "memory", "regions", "result", "routine", "tensors", "transport"},
+    "call": {"choice", "errors", "memory", "regions", "result", "routine", "tensors", "transport"},
     "result": {"errors", "frames", "images", "render"},
     "workers": {"errors", "result"},
     "flight": {"errors", "frames", "render", "result", "tensors", "workers"},

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
+from tritonic_nb.choice import Choice
 from tritonic_nb.errors import ArgumentError, brief
 from tritonic_nb.memory import Region, SharedMemoryType
 from tritonic_nb.regions import Slot
@@ -39,7 +40,15 @@ class Setup:
     model: ModelSpec | None = None
     # The largest size seen of each output whose size the model does not tell.
     learned: dict[str, int] = field(default_factory=dict)
+    choice: Choice | None = None  # where the way was left to the session
     routines: Routines = field(default_factory=Routines, init=False, compare=False)
+
+    def kind(self, direction: str) -> SharedMemoryType:
+        """Return how inputs or outputs travel, whoever chose it."""
+        asked = self.kinds[direction]
+        if asked is not SharedMemoryType.AUTO:
+            return asked
+        return SharedMemoryType.NONE if self.choice is None else self.choice.kind
 
     @property
     def chosen(self) -> ModelSpec:
@@ -111,13 +120,23 @@ class Call:
         prepared: PreparedRequest,
         places: Mapping[tuple[str, str], TensorPlace],
     ) -> ReadyRequest | None:
-        """Return the request to be kept for the next time, or None where it is of no use then."""
+        """Return the request to be kept for the next time, or None where it is of no use then.
+
+        Parameters
+        ----------
+        slot
+            The slot, still with its regions.
+        prepared
+            The request.
+        places
+            How its tensors travelled, as far as they came.
+        """
         request = prepared.request
         by_wire = any(tensor.region is None for tensor in request.inputs)
         # An output may get a region the next time, if it has a size by then.
         on_trial = any(
             output.region is None
-            and self.setup.kinds["output"] is not SharedMemoryType.NONE
+            and self.setup.kind("output") is not SharedMemoryType.NONE
             and self.routine.known_nbytes[output.name] != 0
             for output in request.outputs
         )
@@ -125,7 +144,9 @@ class Call:
             return None
         lent = {("input", name) for name in self.lent}
         own = {key: region for key, region in slot.regions.items() if key not in lent}
-        fixed = None not in self.routine.known_nbytes.values()
+        known = self.routine.known_nbytes
+        complete = len(places) == len(self.tensors) + len(known)  # a model may leave one out
+        fixed = complete and None not in known.values()
         room = dict(self.room)
         return ReadyRequest(prepared, own, self.lent, room, places if fixed else None)
 

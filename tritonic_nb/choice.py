@@ -44,7 +44,7 @@ class Choice:
         return f"{way}: {self.reason}"
 
 
-def choose(transport: Transport, server: Mapping[str, Any], device: int) -> Choice:
+def choose(transport: Transport, server: Mapping[str, Any], *, device: int, mode: int) -> Choice:
     """Try which ways work with a server, and choose the best.
 
     System shared memory is tried with a real region, which the server has to open and map:
@@ -59,18 +59,20 @@ def choose(transport: Transport, server: Mapping[str, Any], device: int) -> Choi
         What it says of itself, with its extensions.
     device
         The CUDA device that the caller would use.
+    mode
+        The permissions of the regions' files.
 
     Raises
     ------
     NoReplyError
         If the server does not answer.
     """
-    no_cuda = _why_no_cuda(device)
+    extensions = server.get("extensions")
     try:
         require_supported(SharedMemoryType.SYSTEM)
-        if _EXTENSION not in server.get("extensions", (_EXTENSION,)):
+        if isinstance(extensions, list) and _EXTENSION not in extensions:
             raise SharedMemoryUnsupportedError("this server has no system shared memory")
-        try_system_region(transport)
+        try_system_region(transport, mode)
     except NoReplyError:
         raise
     except NoSpaceError as error:
@@ -82,18 +84,27 @@ def choose(transport: Transport, server: Mapping[str, Any], device: int) -> Choi
         return Choice(
             SharedMemoryType.NONE,
             f"the server at {transport.url} does not see this machine's /dev/shm (it is on another "
-            "machine, in another container, or runs as another user)",
+            "machine or in another container), or may not open what lies there (it runs as another "
+            "user: see Session(mode=...))",
         )
     except TritonicError as error:
         return Choice(SharedMemoryType.NONE, error.message)
     return Choice(
         SharedMemoryType.SYSTEM,
-        f"the server at {transport.url} opened a region of this machine's /dev/shm ({no_cuda})",
+        f"the server at {transport.url} opened a region of this machine's /dev/shm "
+        f"({_about_cuda(device)})",
     )
 
 
-def try_system_region(transport: Transport) -> None:
+def try_system_region(transport: Transport, mode: int = 0o600) -> None:
     """Have a server open a region in ``/dev/shm``, and remove it again.
+
+    Parameters
+    ----------
+    transport
+        The way to the server.
+    mode
+        The permissions of the region's file.
 
     Raises
     ------
@@ -102,7 +113,7 @@ def try_system_region(transport: Transport) -> None:
     NoReplyError
         If the server does not answer.
     """
-    regions = RegionSet(transport)
+    regions = RegionSet(transport, mode=mode)
     try:
         with regions.slot() as slot:
             slot.place(Need("input", "probe", 1, SharedMemoryType.SYSTEM), _TIMEOUT_S)
@@ -110,7 +121,7 @@ def try_system_region(transport: Transport) -> None:
         regions.close()
 
 
-def _why_no_cuda(device: int) -> str:
+def _about_cuda(device: int) -> str:
     try:
         require_supported(SharedMemoryType.CUDA, device)
     except SharedMemoryError as error:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -164,11 +165,11 @@ class RegionSet:
     def retake(self, slot: Slot, regions: Mapping[tuple[str, str], Region]) -> bool:
         """Give a slot the very regions that another one had; see :meth:`Slot.retake`."""
         with self._lock:
+            if not slot.begun:
+                self._begin(slot)  # first: it may remove what was half removed
             for region in regions.values():
                 if region.name in self._taken or region.state != "registered" or region.pinned():
                     return False
-            if not slot.begun:
-                self._begin(slot)
             for key, region in regions.items():
                 slot.regions[key] = region
                 self._taken[region.name] = slot
@@ -292,8 +293,8 @@ class RegionSet:
             self._end(slot)
         if gone:
             self.retire(gone)
-            if self._closed:
-                self._transport.close()
+        if self._closed:
+            self._transport.close()
 
     def abandon(self, slot: Slot) -> None:
         """Remove the regions of a request that was given up.
@@ -586,6 +587,13 @@ class Slot:
         """Register the regions anew, at a server that was restarted."""
         for region in list(self.regions.values()):
             self._set.renew(self, region, timeout_s)
+
+    def make_room(self) -> None:
+        """Make memory ready for what will be read of the outputs."""
+        for (direction, _), region in self.regions.items():
+            if direction == "output":
+                with suppress(MemoryError):  # which is told when it is needed
+                    region.make_room()
 
     def borrow(self, region: Region | None) -> None:
         """Use a region that another slot holds."""

@@ -7,6 +7,7 @@ first of them and kept here.
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from tritonic_nb.transport import PreparedRequest
 __all__ = ["Pattern", "ReadyRequest", "Routine", "Routines", "pattern_of", "plain_arrays"]
 
 _MOST_ROUTINES = 64
+_MOST_READY = 256  # of one routine: as many as are in flight, and more where regions were exchanged
 
 Pattern: TypeAlias = tuple[Any, ...]
 """What makes inferences alike, as :func:`pattern_of` gives it."""
@@ -55,6 +57,10 @@ class ReadyRequest:
     room: Mapping[str, int]
     places: Mapping[tuple[str, str], TensorPlace] | None
 
+    def gone(self) -> bool:
+        """Whether one of its regions was removed."""
+        return any(region.state == "closed" for region in self.regions.values())
+
 
 @dataclass(frozen=True)
 class Routine:
@@ -73,7 +79,9 @@ class Routine:
     outputs: Sequence[TensorSpec]
     known_nbytes: Mapping[str, int | None]
     batch: int
-    _ready: deque[ReadyRequest] = field(default_factory=deque, init=False, repr=False)
+    _ready: deque[ReadyRequest] = field(
+        default_factory=lambda: deque(maxlen=_MOST_READY), init=False, repr=False
+    )
 
     @classmethod
     def of(cls, outputs: Sequence[TensorSpec], batch: int) -> Routine:
@@ -97,7 +105,7 @@ class Routine:
         ReadyRequest or None
             None where none is ready, or others have its regions now.
         """
-        while self._ready:
+        for _ in range(len(self._ready)):
             try:
                 ready = self._ready.pop()
             except IndexError:  # another thread took it
@@ -106,6 +114,8 @@ class Routine:
                 for region in lent.values():
                     slot.borrow(region)
                 return ready
+            if ready.lent == lent and not ready.gone():
+                self._ready.appendleft(ready)  # a view, or another request, has its regions now
         return None
 
     def keep(self, ready: ReadyRequest | None) -> None:
@@ -115,21 +125,22 @@ class Routine:
 
 
 class Routines:
-    """The routines of one model, the last ones that were used."""
+    """The routines of one model; of very many, the newest."""
 
     def __init__(self) -> None:
         self._known: dict[Pattern, Routine] = {}
+        self._lock = threading.Lock()
 
     def get(self, pattern: Pattern | None) -> Routine | None:
         """Return the routine of a pattern, or None where there is none yet."""
         return None if pattern is None else self._known.get(pattern)
 
     def add(self, pattern: Pattern, routine: Routine) -> None:
-        """Keep a routine, and forget one where there are many."""
-        known = self._known
-        if len(known) >= _MOST_ROUTINES:
-            known.pop(next(iter(known), pattern), None)
-        known[pattern] = routine
+        """Keep a routine, and forget the oldest where there are very many."""
+        with self._lock:
+            if len(self._known) >= _MOST_ROUTINES:
+                del self._known[next(iter(self._known))]
+            self._known[pattern] = routine
 
 
 def plain_arrays(

@@ -8,7 +8,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -61,7 +61,6 @@ from tritonic_nb.workers import InferenceFuture, Workers
 
 __all__ = ["ModelStatus", "ServerAddress", "Session"]
 
-_NO_CHOICE = Choice(SharedMemoryType.NONE, "nothing was tried yet")
 _MOST_GROWTHS = 3  # of an output in one inference; each runs the model once more
 
 _log = logging.getLogger("tritonic_nb.session")
@@ -215,10 +214,10 @@ class Session:
         self._timeout_s = checked_timeout(timeout)
         self._in_flight = flight.checked_in_flight(in_flight)
         self._load = not isinstance(server, str) if load is None else load
-        self._choice = _NO_CHOICE
+        self._mode = _checked_mode(mode)
         self._setup = Setup(*_checked_kinds(shared_memory, device, output_shared_memory))
         self._transport = connect(url, {**own_headers, **(headers or {})}, options, protocol)
-        self._regions = RegionSet(self._transport, mode=_checked_mode(mode), holders=holders_text)
+        self._regions = RegionSet(self._transport, mode=self._mode, holders=holders_text)
         # Through a weak reference: a session that is forgotten is to go at once.
         self._views = InputViews(weakref.ref(self), self._regions.slot(held=True))
         self._closing = False
@@ -229,7 +228,8 @@ class Session:
         self._workers = Workers(self._in_flight)
         try:
             self._server = self._transport.server_metadata()
-            self._choice = self._chosen(self._setup.kinds, self._setup.device)
+            choice = self._chosen(self._setup.kinds, self._setup.device)
+            self._setup = replace(self._setup, choice=choice)
             self._cleared = self._clear_leftovers()
             if model is not None:
                 self.use(model, version)
@@ -423,19 +423,18 @@ class Session:
     @property
     def shared_memory(self) -> SharedMemoryType:
         """How inputs travel: ``SYSTEM``, ``CUDA`` or ``NONE``, with ``"auto"`` too."""
-        return self._effective(self._setup.kinds["input"])
+        return self._setup.kind("input")
 
     @property
     def output_shared_memory(self) -> SharedMemoryType:
         """How outputs travel."""
-        return self._effective(self._setup.kinds["output"])
+        return self._setup.kind("output")
 
     @property
     def shared_memory_reason(self) -> str:
         """What ``"auto"`` chose and why, as a sentence; or what was asked for."""
-        if SharedMemoryType.AUTO in self._setup.kinds.values():
-            return str(self._choice)
-        return f"{self._kinds_text()}, as asked for"
+        choice = self._setup.choice
+        return f"{self._kinds_text()}, as asked for" if choice is None else str(choice)
 
     @property
     def device(self) -> int:
@@ -472,8 +471,7 @@ class Session:
         with self._open():
             kinds, device = _checked_kinds(kind, device, output)
             choice = self._chosen(kinds, device)
-            self._change(replace(self._setup, kinds=kinds, device=device))
-            self._choice = choice
+            self._change(replace(self._setup, kinds=kinds, device=device, choice=choice))
 
     @property
     def regions(self) -> tuple[RegionDescriptor, ...]:
@@ -644,7 +642,7 @@ class Session:
     ) -> Region | None:
         """Return a region with room for a tensor, or None where it goes over the wire."""
         direction, name = tensor
-        kind = self._effective(setup.kinds[direction])
+        kind = setup.kind(direction)
         # Triton refuses a zero-byte tensor in shared memory and takes it over the wire.
         if kind is SharedMemoryType.NONE or nbytes == 0:
             return None
@@ -654,7 +652,7 @@ class Session:
             if setup.kinds[direction] is not SharedMemoryType.AUTO:
                 raise
             if not isinstance(error, NoSpaceError):  # which may be another by the next time
-                self._choice = Choice(SharedMemoryType.NONE, error.message)
+                self._give_up_sharing(setup, error)
             _log.warning("%s %r goes over the wire: %s", direction, name, error.message)
             return None
 
@@ -662,14 +660,17 @@ class Session:
         """Return a slot's region for an input, or None for the wire; for :attr:`inputs`."""
         return self._place(slot, self._usable(), ("input", tensor), nbytes, self._timeout_s)
 
-    def _effective(self, kind: SharedMemoryType) -> SharedMemoryType:
-        return self._choice.kind if kind is SharedMemoryType.AUTO else kind
+    def _give_up_sharing(self, setup: Setup, error: TritonicError) -> None:
+        """Let tensors go over the wire from now on, unless that was changed meanwhile."""
+        if self._setup is setup:
+            choice = Choice(SharedMemoryType.NONE, error.message)
+            self._setup = replace(setup, choice=choice)
 
-    def _chosen(self, kinds: Mapping[str, SharedMemoryType], device: int) -> Choice:
+    def _chosen(self, kinds: Mapping[str, SharedMemoryType], device: int) -> Choice | None:
         """Find out which way works, where that is left to the session."""
         if SharedMemoryType.AUTO not in kinds.values():
-            return _NO_CHOICE
-        choice = choose(self._transport, self._server, device)
+            return None
+        choice = choose(self._transport, self._server, device=device, mode=self._mode)
         _log.debug("auto: %s", choice)
         return choice
 
@@ -767,7 +768,7 @@ class Session:
         with self._regions.slot() as slot:
             ready = self._fill(slot, call, watch)
             watch.lap()
-            sent, reply = self._exchange(slot, call, watch, ready)
+            sent, reply = self._exchange(slot, call, watch, ready, copy=copy)
             watch.lap()
             arrays = self._collect(slot, call, sent.request, reply, copy=copy)
             watch.lap()
@@ -780,6 +781,8 @@ class Session:
                 ready = call.ready(slot, sent, places)
         routine.keep(ready)
         self._regions.settle()  # the server answers: a good time for what it is owed
+        if self._closing:  # by another thread, before the connection was kept
+            self._transport.close()
         return InferenceResult(
             model=reply.model or call.model.name,
             version=reply.version,
@@ -1059,9 +1062,16 @@ class Session:
         return max(learned, self._regions.spare_nbytes("output", output))
 
     def _exchange(
-        self, slot: Slot, call: Call, watch: Stopwatch, ready: ReadyRequest | None
+        self,
+        slot: Slot,
+        call: Call,
+        watch: Stopwatch,
+        ready: ReadyRequest | None,
+        *,
+        copy: bool,
     ) -> tuple[PreparedRequest, InferReply]:
         """Send a request, again where something had to be mended first."""
+        meanwhile = slot.make_room if copy else None
         mended: set[str] = set()
         turns = 0
         prepared = None if ready is None else ready.prepared
@@ -1069,7 +1079,7 @@ class Session:
             request = prepared or self._transport.prepare(call.request(slot))
             prepared = None
             try:
-                return request, self._send(slot, request, watch.left_s())
+                return request, self._send(slot, request, watch.left_s(), meanwhile)
             except RegionLostError as error:
                 if "regions" in mended:
                     raise
@@ -1093,14 +1103,20 @@ class Session:
         except (SharedMemoryError, RestrictedApiError) as error:
             if SharedMemoryType.AUTO not in call.setup.kinds.values():
                 raise
-            self._choice = Choice(SharedMemoryType.NONE, error.message)
+            self._give_up_sharing(call.setup, error)
             _log.warning("from now on tensors go over the wire: %s", error.message)
             slot.discard_all_but()
 
-    def _send(self, slot: Slot, request: PreparedRequest, timeout_s: float) -> InferReply:
+    def _send(
+        self,
+        slot: Slot,
+        request: PreparedRequest,
+        timeout_s: float,
+        meanwhile: Callable[[], object] | None,
+    ) -> InferReply:
         slot.sent = True
         try:
-            reply = self._transport.infer(request, timeout_s)
+            reply = self._transport.infer(request, timeout_s, meanwhile)
         except TritonicError as error:
             slot.sent = not answered(error) and getattr(error, "sent", True)
             raise
@@ -1260,8 +1276,8 @@ class Session:
 
     def _shared_memory_text(self) -> str:
         text = self._kinds_text()
-        if SharedMemoryType.AUTO in self._setup.kinds.values():
-            text += f" (auto: {self._choice.reason})"
+        if self._setup.choice is not None:
+            text += f" (auto: {self._setup.choice.reason})"
         return text
 
     def _kinds_text(self) -> str:

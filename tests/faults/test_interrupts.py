@@ -161,7 +161,7 @@ def test_an_interrupt_at_any_line(
         if job is close:
             session.close()  # again, to the end
             session = open_session("identity_fp32")
-        for side in (3, 5):
+        for side in (4, 3, 5, 400):  # what was sent before, and what was not
             array = np.full((side, side), line, np.float32)
             assert np.array_equal(session.infer(array)["OUTPUT0"], array), place
         session.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,15 +37,18 @@ def exchange(url: str, request: Request = POST, timeout_s: float = 5.0) -> Reply
     [
         ("http://127.0.0.1:8000", "", SocketEngine),
         ("http://127.0.0.1:8000", "http://127.0.0.1:9", SocketEngine),
-        ("http://host:8000", "", SocketEngine),
-        ("http://host:8000", "http://127.0.0.1:9", CurlEngine),
+        ("http://localhost:8000", "", SocketEngine),
+        ("http://10.0.0.7:8000", "", SocketEngine),
+        ("http://10.0.0.7:8000", "http://127.0.0.1:9", CurlEngine),
+        ("http://[::1]:8000", "", SocketEngine),
+        ("http://host:8000", "", CurlEngine),
         ("https://127.0.0.1:8000", "", CurlEngine),
     ],
 )
 def test_sockets_serve_plain_addresses(
     url: str, proxy: str, engine: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is encrypted, or goes through a proxy, is libcurl's; loopback needs no proxy."""
+    """What is encrypted, has a name to resolve, or a proxy, is libcurl's; loopback has none."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     if proxy:
@@ -104,7 +109,15 @@ def test_what_follows_a_reply_is_nobodys_answer(more: bytes) -> None:
         engine.close()
 
 
-@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9.2\r\n", b"\x16\x03\x01\x02\x00", b"<html>"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\x16\x03\x01\x02\x00",
+        b"<html>",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ws\r\n\r\n",
+    ],
+)
 def test_what_is_not_http_is_told(said: bytes) -> None:
     """Another service's greeting is our error, with the port that Triton has."""
     with (
@@ -139,8 +152,9 @@ def test_a_connection_that_ends_within_a_reply_is_told() -> None:
 
 
 @contextmanager
-def refusing_early(said: bytes) -> Iterator[str]:
-    """Run a server that reads a little of one request, answers and hangs up."""
+def refusing_early(said: bytes, *, hang_up: bool) -> Iterator[str]:
+    """Run a server that reads a little of one request, answers, and perhaps hangs up."""
+    done = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -148,17 +162,21 @@ def refusing_early(said: bytes) -> Iterator[str]:
             with peer:
                 peer.recv(1000)
                 peer.sendall(said)
+                if not hang_up:
+                    done.wait(30)
 
         thread = threading.Thread(target=serve)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        done.set()
         thread.join()
 
 
-def test_a_refusal_before_all_was_sent_is_read() -> None:
+@pytest.mark.parametrize("hang_up", [True, False])
+def test_a_refusal_before_all_was_sent_is_read(hang_up: bool) -> None:
     """A server that takes no large bodies says so before it has read one."""
     large = Request("POST", "v2/models/m/infer", {}, bytes(50_000_000))
-    with refusing_early(reply(b'{"error": "too large"}', 413)) as url:
+    with refusing_early(reply(b'{"error": "too large"}', 413), hang_up=hang_up) as url:
         got = exchange(url, large)
     assert (got.status, got.body) == (413, b'{"error": "too large"}')
 
@@ -172,6 +190,55 @@ def test_short_time_limits_hold() -> None:
             with pytest.raises(ServerTimeoutError, match=r"within 0\.05 s"):
                 exchange(url, request, 0.05)
             assert time.monotonic() - begun < 2
+
+
+def test_signals_do_not_put_off_a_time_limit() -> None:
+    """A handler that is called again and again interrupts the wait, and lengthens it not."""
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            begun = time.monotonic()
+            with pytest.raises(ServerTimeoutError):
+                exchange(f"http://127.0.0.1:{listener.getsockname()[1]}", POST, 0.3)
+            assert time.monotonic() - begun < 2
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_what_is_done_meanwhile_is_done_before_the_reply_is_read() -> None:
+    """Once, when the request has gone."""
+    events: list[str] = []
+
+    def answer(_: object) -> bytes:
+        deadline = time.monotonic() + 10
+        while not events and time.monotonic() < deadline:
+            time.sleep(0.01)
+        events.append("answered")
+        return reply(b"{}")
+
+    with serving(answer) as (url, _):
+        engine = SocketEngine(url)
+        engine.send(engine.write(POST), 20, lambda: events.append("meanwhile"))
+        engine.close()
+    assert events == ["meanwhile", "answered"]
+
+
+def test_an_idle_connection_keeps_no_reply() -> None:
+    """The memory of a large reply is the caller's alone."""
+    said = reply(bytes(3_000_000))
+    with serving(lambda _: said) as (url, _):
+        engine = SocketEngine(url)
+        message = engine.write(POST)
+        engine.send(message, 5)
+        tracemalloc.start()
+        try:
+            engine.send(message, 5)
+            assert tracemalloc.get_traced_memory()[0] < 1_000_000
+        finally:
+            tracemalloc.stop()
+        engine.close()
 
 
 def test_headers_of_ones_own_replace_those_of_the_engine() -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from tritonic_nb.errors import ArgumentError, brief
 
-__all__ = ["SSLOptions", "base_url", "is_loopback", "without_password"]
+__all__ = ["SSLOptions", "base_url", "is_loopback", "is_numeric", "without_password"]
 
 _DEFAULT_PORT = 8000  # Triton's HTTP port
 
@@ -111,6 +111,14 @@ def without_password(url: str) -> str:
     """Return an address without what may stand before an ``@`` in it."""
     scheme, separator, rest = url.rpartition("://")
     return scheme + separator + rest.rpartition("@")[2]
+
+
+def is_numeric(host: str) -> bool:
+    """Whether nobody has to be asked for a host's address."""
+    try:
+        return host == "localhost" or bool(ipaddress.ip_address(host))
+    except ValueError:
+        return False
 
 
 def is_loopback(host: str) -> bool:

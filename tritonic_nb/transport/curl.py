@@ -11,7 +11,8 @@ import select
 import socket
 import ssl
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ from tritonic_nb.transport.engine import (
     WAKE_S,
     KeptConnections,
     connection_closed,
+    header_lines,
     no_answer_in_time,
     no_connection_in_time,
     no_server,
@@ -40,12 +42,12 @@ _HUNG_UP = (
 
 @dataclass(frozen=True)
 class _Message:
-    """A request as libcurl takes it."""
+    """A request as libcurl takes it. It holds secrets."""
 
     method: str
     url: str
-    headers: list[str]
-    body: bytes
+    headers: list[str] = field(repr=False)
+    body: bytes = field(repr=False)
 
 
 class CurlEngine:
@@ -54,7 +56,7 @@ class CurlEngine:
     Parameters
     ----------
     url
-        The address in full, as :func:`base_url` gives it.
+        The address in full, as :func:`~tritonic_nb.transport.address.base_url` gives it.
     headers
         Sent with every request.
     options
@@ -73,11 +75,15 @@ class CurlEngine:
 
     def write(self, request: Request) -> _Message:
         """Return a request as it will be sent."""
-        headers = {**self._headers, **request.headers}
-        lines = [f"{name}: {value}" for name, value in headers.items()]
+        lines = header_lines(self._headers, request.headers)
         return _Message(request.method, f"{self._url}/{request.path}", lines, request.body)
 
-    def send(self, message: _Message, timeout_s: float) -> Reply:
+    def send(
+        self,
+        message: _Message,
+        timeout_s: float,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> Reply:
         """Send a request and wait for its reply.
 
         Parameters
@@ -86,6 +92,8 @@ class CurlEngine:
             What to send, as :meth:`write` gave it.
         timeout_s
             The time limit for the whole exchange, in seconds.
+        meanwhile
+            Something to do when the request is on its way, if libcurl lets it be.
 
         Raises
         ------
@@ -96,17 +104,23 @@ class CurlEngine:
         """
         connection = self._kept.take()
         try:
-            reply = self._exchange(connection, message, timeout_s)
+            reply = self._exchange(connection, message, timeout_s, meanwhile)
         except _NotSentError:  # the idle connection had ended, which libcurl saw before we did
             connection.close()
             connection = _Connection(self._url, self._options)
-            reply = self._exchange(connection, message, timeout_s)
+            reply = self._exchange(connection, message, timeout_s, None)
         self._kept.keep(connection)
         return reply
 
-    def _exchange(self, connection: _Connection, message: _Message, timeout_s: float) -> Reply:
+    def _exchange(
+        self,
+        connection: _Connection,
+        message: _Message,
+        timeout_s: float,
+        meanwhile: Callable[[], object] | None,
+    ) -> Reply:
         try:
-            return connection.exchange(message, timeout_s)
+            return connection.exchange(message, timeout_s, meanwhile)
         except pycurl.error as error:
             connection.close()
             mapped = self._mapped(error, connection, timeout_s)
@@ -174,7 +188,10 @@ class _Connection:
         if url.startswith("https"):
             self._encrypt(options)
 
-    def exchange(self, message: _Message, timeout_s: float) -> Reply:
+    def exchange(
+        self, message: _Message, timeout_s: float, meanwhile: Callable[[], object] | None
+    ) -> Reply:
+        """Send a message, do something meanwhile, and return the reply, or raise pycurl.error."""
         curl = self._curl
         received: list[bytes] = []
         header_lines: list[bytes] = []
@@ -187,7 +204,7 @@ class _Connection:
             curl.setopt(pycurl.HTTPGET, 1)
         curl.setopt(pycurl.WRITEFUNCTION, received.append)
         curl.setopt(pycurl.HEADERFUNCTION, header_lines.append)
-        self._run()
+        self._run(meanwhile)
         self._used = True
         if message.method == "POST":
             curl.setopt(pycurl.POSTFIELDS, b"")  # a large body is not kept until the next call
@@ -204,6 +221,7 @@ class _Connection:
         return not waiting.poll(0)
 
     def close(self) -> None:
+        """Close it; safe to repeat."""
         self._multi.close()
         self._curl.close()
 
@@ -219,13 +237,16 @@ class _Connection:
         self._opened.append(opened)
         return opened
 
-    def _run(self) -> None:
+    def _run(self, meanwhile: Callable[[], object] | None) -> None:
         multi = self._multi
         multi.add_handle(self._curl)
         try:
             running = 1
             while running:
                 _, running = multi.perform()
+                if meanwhile is not None:
+                    meanwhile()
+                    meanwhile = None
                 due_ms = multi.timeout()  # when libcurl wants to look at its own clock; -1: never
                 wait_s = WAKE_S if due_ms < 0 else min(WAKE_S, due_ms / 1000)
                 if running and multi.select(wait_s) == -1:

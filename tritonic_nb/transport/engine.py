@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
 from tritonic_nb.errors import ServerTimeoutError, ServerUnreachableError
-from tritonic_nb.transport.address import SSLOptions, is_loopback
+from tritonic_nb.transport.address import SSLOptions, is_loopback, is_numeric
 from tritonic_nb.transport.base import Engine
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "WAKE_S",
     "KeptConnections",
     "connection_closed",
+    "header_lines",
     "no_answer_in_time",
     "no_connection_in_time",
     "no_server",
@@ -51,7 +52,7 @@ def open_engine(url: str, headers: dict[str, str], options: SSLOptions | None) -
     parts = urlsplit(url)
     proxies = {} if is_loopback(parts.hostname or "") else getproxies_environment()
     direct = parts.scheme == "http" and not {"http", "all"} & proxies.keys()
-    if direct and sys.platform != "win32":
+    if direct and sys.platform != "win32" and is_numeric(parts.hostname or ""):
         from tritonic_nb.transport.sockets import SocketEngine
 
         return SocketEngine(url, headers)
@@ -111,7 +112,16 @@ class KeptConnections(Generic[_C]):
     def close(self) -> None:
         """Close all; safe to repeat."""
         while self._idle:
-            self._idle.pop().close()
+            try:
+                self._idle.pop().close()
+            except IndexError:  # another thread took it
+                break
+
+
+def header_lines(*headers: Mapping[str, str]) -> list[str]:
+    """Return the lines of headers; a later one replaces one of before, in whichever case."""
+    pairs = [pair for each in headers for pair in each.items()]
+    return list({name.lower(): f"{name}: {value}" for name, value in pairs}.values())
 
 
 # The errors of an exchange, in the same words whichever engine met with them.

@@ -14,7 +14,8 @@ import logging
 import math
 import operator
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -77,11 +78,12 @@ _HEADER_LENGTH = "Inference-Header-Content-Length"
 _log = logging.getLogger("tritonic_nb.transport")
 
 
-class _Written(NamedTuple):
-    """A request as its engine sends it, and as the log calls it."""
+@dataclass(frozen=True)
+class _Written:
+    """A request as its engine sends it, with secrets, and as the log calls it."""
 
     label: str
-    message: Any
+    message: Any = field(repr=False)
 
 
 class HttpTransport:
@@ -206,15 +208,20 @@ class HttpTransport:
             request, self._written(Request("POST", path, headers, body)), len(body)
         )
 
-    def infer(self, prepared: PreparedRequest, timeout_s: float) -> InferReply:
-        """Send an inference and read its reply.
+    def infer(
+        self,
+        prepared: PreparedRequest,
+        timeout_s: float,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> InferReply:
+        """Send an inference, do something meanwhile, and read its reply.
 
         Raises
         ------
         TritonicError
             As the engine and :func:`~tritonic_nb.transport.faults.error_from_server` tell.
         """
-        reply = self._exchange(prepared.message, timeout_s)
+        reply = self._exchange(prepared.message, timeout_s, meanwhile)
         if reply.status != _OK:
             self._check(reply, doing_inference(prepared.request))
         try:
@@ -267,11 +274,16 @@ class HttpTransport:
         label = f"{request.method} {request.path} {len(request.body)} bytes"
         return _Written(label, self._engine.write(request))
 
-    def _exchange(self, written: _Written, timeout_s: float) -> Reply:
+    def _exchange(
+        self,
+        written: _Written,
+        timeout_s: float,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> Reply:
         if not _log.isEnabledFor(logging.DEBUG):
-            return self._engine.send(written.message, timeout_s)
+            return self._engine.send(written.message, timeout_s, meanwhile)
         started = time.perf_counter()
-        reply = self._engine.send(written.message, timeout_s)
+        reply = self._engine.send(written.message, timeout_s, meanwhile)
         _log.debug(
             "%s -> %d, %d bytes, %.2f ms",
             written.label, reply.status, len(reply.body), (time.perf_counter() - started) * 1e3,

@@ -4,7 +4,8 @@ A request is sent as bytes that were made beforehand, and a reply goes through
 httptools' binding of llhttp, the parser of Node.js: together they cost some
 microseconds more than the bare socket, where libcurl costs tens.
 
-Not on Windows, where nothing interrupts a wait for a socket.
+Not on Windows, which has no ``poll``, and not for names of other hosts: to resolve them
+may take long, and nothing here could interrupt it.
 
 A request is never sent twice: a kept connection is looked at before it is used,
 and one that ends instead of a reply is an error.
@@ -14,10 +15,10 @@ from __future__ import annotations
 
 import select
 import socket
-import struct
 import time
 import weakref
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import asdict
 from urllib.parse import unquote, urlsplit
 
@@ -31,6 +32,7 @@ from tritonic_nb.transport.engine import (
     WAKE_S,
     KeptConnections,
     connection_closed,
+    header_lines,
     no_answer_in_time,
     no_connection_in_time,
     no_server,
@@ -67,20 +69,22 @@ class SocketEngine:
             **_login(parts.username, parts.password),
             **self._own_headers,
         }
-        self._address = (parts.hostname or "", parts.port or _PORT)
+        self._address = (parts.hostname or "", _PORT if parts.port is None else parts.port)
         self._kept: KeptConnections[_Connection] = KeptConnections(_Connection)
 
     def write(self, request: Request) -> bytes:
         """Return a request as it will be sent."""
-        headers = [*self._headers.items(), *request.headers.items()]
-        if request.method == "POST":
-            headers.append(("Content-Length", str(len(request.body))))
-        # A header that is given replaces one of ours, in whichever case it is written.
-        lines = {name.lower(): f"{name}: {value}" for name, value in headers}
-        head = [f"{request.method} {self._path}/{request.path} HTTP/1.1", *lines.values(), "", ""]
+        length = {"Content-Length": str(len(request.body))} if request.method == "POST" else {}
+        lines = header_lines(self._headers, request.headers, length)
+        head = [f"{request.method} {self._path}/{request.path} HTTP/1.1", *lines, "", ""]
         return "\r\n".join(head).encode("ascii") + request.body
 
-    def send(self, message: bytes, timeout_s: float) -> Reply:
+    def send(
+        self,
+        message: bytes,
+        timeout_s: float,
+        meanwhile: Callable[[], object] | None = None,
+    ) -> Reply:
         """Send a request and wait for its reply.
 
         Parameters
@@ -89,6 +93,8 @@ class SocketEngine:
             What to send, as :meth:`write` gave it.
         timeout_s
             The time limit for the whole exchange, in seconds.
+        meanwhile
+            Something to do when the request is on its way.
 
         Raises
         ------
@@ -102,7 +108,7 @@ class SocketEngine:
         try:
             if connection.socket is None:
                 connection.open(self._address, min(timeout_s, CONNECT_TIMEOUT_S))
-            reply = connection.exchange(message, deadline)
+            reply = connection.exchange(message, deadline, meanwhile)
         except (OSError, httptools.HttpParserError) as error:
             connection.close()
             raise self._mapped(error, connection, timeout_s) from error
@@ -163,24 +169,21 @@ class _Connection:
         self._chunk = memoryview(bytearray(_CHUNK_NBYTES))
         self._closer: weakref.finalize[[], _Connection] | None = None
         self._poll = select.poll()
-        self._wake_s = 0.0
 
     def open(self, address: tuple[str, int], timeout_s: float) -> None:
         """Connect, or raise OSError."""
-        try:
-            self.socket = opened = socket.create_connection(address, timeout_s)
-            # Also where an interrupt keeps the connection from being kept, or closed.
-            self._closer = weakref.finalize(self, opened.close)
-        except UnicodeError as error:  # a host's name with a part of more than 63 letters
-            raise OSError(str(error)) from error
+        self.socket = opened = socket.create_connection(address, timeout_s)
+        # Also where an interrupt keeps the connection from being kept, or closed.
+        self._closer = weakref.finalize(self, opened.close)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Time limits are the kernel's: with Python's own, each call would wait and ask in turn.
-        opened.settimeout(None)
-        self._wake_after(WAKE_S)
+        # No time limit of Python's: each call would ask first whether it may be made.
+        opened.setblocking(False)
         self._poll.register(opened, select.POLLIN)
 
-    def exchange(self, message: bytes, deadline: float) -> Reply:
-        """Send a message and return the reply.
+    def exchange(
+        self, message: bytes, deadline: float, meanwhile: Callable[[], object] | None
+    ) -> Reply:
+        """Send a message, do something meanwhile, and return the reply.
 
         Raises
         ------
@@ -189,10 +192,11 @@ class _Connection:
         httptools.HttpParserError
             If what comes is not HTTP.
         """
-        self.sent, self.reusable = True, False
+        self.sent = self.reusable = False
         reading = self._reading
-        reading.start()
-        self._send(message, deadline)
+        whole = self._send(message, deadline)
+        if meanwhile is not None:
+            meanwhile()
         while not reading.complete:
             count = self._receive(deadline)
             if not count and reading.ends_with_connection():
@@ -200,8 +204,10 @@ class _Connection:
             if not count:
                 raise ConnectionResetError("the connection ended before the reply did")
             reading.feed(self._chunk[:count])
-        self.reusable = reading.leaves_connection()
-        return reading.reply()
+        self.reusable = whole and reading.leaves_connection()
+        reply = reading.reply()
+        reading.start()  # a large reply is not kept until the next one
+        return reply
 
     def usable(self) -> bool:
         """Whether the connection is still open, and silent as it should be."""
@@ -213,40 +219,55 @@ class _Connection:
         if self._closer is not None:
             self._closer()
 
-    def _send(self, message: bytes, deadline: float) -> None:
+    def _send(self, message: bytes, deadline: float) -> bool:
+        """Send a message, and return whether all of it went.
+
+        A server that refuses a request may answer, and hang up, before it has read it.
+        """
         assert self.socket is not None  # noqa: S101 - it was opened
-        at = 0
-        while at < len(message):
-            left_s = _left_s(deadline)
-            try:
-                at += self.socket.send(memoryview(message)[at:])
-            except BlockingIOError:  # nothing went for a while
-                self._shorten(left_s)
-            except (BrokenPipeError, ConnectionResetError):
-                return  # a server that refuses a request may hang up before it has read it
+        _left_s(deadline)
+        self.sent = True
+        at = self._sent(message)
+        if at == len(message):  # as it is when tensors lie in shared memory
+            return True
+        rest = memoryview(message)
+        try:
+            self._poll.modify(self.socket, select.POLLIN | select.POLLOUT)
+            while at < len(message):
+                if self._wait(deadline) & ~select.POLLOUT:
+                    return False
+                at += self._sent(rest[at:])
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        finally:
+            self._poll.modify(self.socket, select.POLLIN)
+        return True
+
+    def _sent(self, data: bytes | memoryview) -> int:
+        """Send what goes at once, and return how much it was."""
+        assert self.socket is not None  # noqa: S101 - it was opened
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
 
     def _receive(self, deadline: float) -> int:
         """Wait for the next bytes of a reply and return how many have come; 0 at the end."""
         assert self.socket is not None  # noqa: S101 - it was opened
-        self._shorten(_left_s(deadline))
         while True:
+            self._wait(deadline)
             try:
                 return self.socket.recv_into(self._chunk)
-            except BlockingIOError:  # nothing came for a while
-                self._shorten(_left_s(deadline))
+            except BlockingIOError:  # what had come was not for us
+                continue
 
-    def _shorten(self, left_s: float) -> None:
-        """Have the next waits end in time."""
-        wake_s = min(left_s, WAKE_S)
-        if wake_s != self._wake_s:
-            self._wake_after(wake_s)
-
-    def _wake_after(self, wake_s: float) -> None:
-        assert self.socket is not None  # noqa: S101 - it was opened
-        timeval = struct.pack("ll", int(wake_s), int(wake_s % 1 * 1e6) or 1)
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            self.socket.setsockopt(socket.SOL_SOCKET, option, timeval)
-        self._wake_s = wake_s
+    def _wait(self, deadline: float) -> int:
+        """Wait until the socket is ready, and return for what."""
+        while True:
+            # In steps: a signal may come to another thread, and is noticed in this one.
+            ready = self._poll.poll(min(_left_s(deadline), WAKE_S) * 1000)
+            if ready:
+                return ready[0][1]
 
 
 class _Reading:
@@ -290,6 +311,8 @@ class _Reading:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:  # an interrupt, in one of those below
             raise error.__context__ or error from None
+        except httptools.HttpParserUpgrade as error:  # which is no such error itself
+            raise httptools.HttpParserError("another protocol") from error
         except httptools.HttpParserError:
             if not self.complete:
                 raise
