@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -587,13 +586,6 @@ class Slot:
         """Register the regions anew, at a server that was restarted."""
         for region in list(self.regions.values()):
             self._set.renew(self, region, timeout_s)
-
-    def make_room(self) -> None:
-        """Make memory ready for what will be read of the outputs."""
-        for (direction, _), region in self.regions.items():
-            if direction == "output":
-                with suppress(MemoryError):  # which is told when it is needed
-                    region.make_room()
 
     def borrow(self, region: Region | None) -> None:
         """Use a region that another slot holds."""

@@ -8,7 +8,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -768,7 +768,7 @@ class Session:
         with self._regions.slot() as slot:
             ready = self._fill(slot, call, watch)
             watch.lap()
-            sent, reply = self._exchange(slot, call, watch, ready, copy=copy)
+            sent, reply = self._exchange(slot, call, watch, ready)
             watch.lap()
             arrays = self._collect(slot, call, sent.request, reply, copy=copy)
             watch.lap()
@@ -1062,16 +1062,9 @@ class Session:
         return max(learned, self._regions.spare_nbytes("output", output))
 
     def _exchange(
-        self,
-        slot: Slot,
-        call: Call,
-        watch: Stopwatch,
-        ready: ReadyRequest | None,
-        *,
-        copy: bool,
+        self, slot: Slot, call: Call, watch: Stopwatch, ready: ReadyRequest | None
     ) -> tuple[PreparedRequest, InferReply]:
         """Send a request, again where something had to be mended first."""
-        meanwhile = slot.make_room if copy else None
         mended: set[str] = set()
         turns = 0
         prepared = None if ready is None else ready.prepared
@@ -1079,7 +1072,7 @@ class Session:
             request = prepared or self._transport.prepare(call.request(slot))
             prepared = None
             try:
-                return request, self._send(slot, request, watch.left_s(), meanwhile)
+                return request, self._send(slot, request, watch.left_s())
             except RegionLostError as error:
                 if "regions" in mended:
                     raise
@@ -1107,16 +1100,10 @@ class Session:
             _log.warning("from now on tensors go over the wire: %s", error.message)
             slot.discard_all_but()
 
-    def _send(
-        self,
-        slot: Slot,
-        request: PreparedRequest,
-        timeout_s: float,
-        meanwhile: Callable[[], object] | None,
-    ) -> InferReply:
+    def _send(self, slot: Slot, request: PreparedRequest, timeout_s: float) -> InferReply:
         slot.sent = True
         try:
-            reply = self._transport.infer(request, timeout_s, meanwhile)
+            reply = self._transport.infer(request, timeout_s)
         except TritonicError as error:
             slot.sent = not answered(error) and getattr(error, "sent", True)
             raise

@@ -207,24 +207,6 @@ def test_signals_do_not_put_off_a_time_limit() -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_what_is_done_meanwhile_is_done_before_the_reply_is_read() -> None:
-    """Once, when the request has gone."""
-    events: list[str] = []
-
-    def answer(_: object) -> bytes:
-        deadline = time.monotonic() + 10
-        while not events and time.monotonic() < deadline:
-            time.sleep(0.01)
-        events.append("answered")
-        return reply(b"{}")
-
-    with serving(answer) as (url, _):
-        engine = SocketEngine(url)
-        engine.send(engine.write(POST), 20, lambda: events.append("meanwhile"))
-        engine.close()
-    assert events == ["meanwhile", "answered"]
-
-
 def test_an_idle_connection_keeps_no_reply() -> None:
     """The memory of a large reply is the caller's alone."""
     said = reply(bytes(3_000_000))

@@ -165,10 +165,6 @@ class Region(ABC):
         """Read an array from a slot; ``copy=False`` gives a view that pins the region."""
 
     @abstractmethod
-    def make_room(self) -> None:
-        """Make memory ready for the next array that is read, most likely one like the last."""
-
-    @abstractmethod
     def view(self, datatype: str, shape: Sequence[int], *, slot: int = 0) -> npt.NDArray[Any]:
         """Return a slot as a writable array that pins the region."""
 

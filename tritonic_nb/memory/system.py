@@ -97,7 +97,6 @@ class SystemRegion(Region):
         self.path = SHM_DIR / name
         self._views: list[weakref.ref[npt.NDArray[Any]]] = []
         self._layout = _NO_LAYOUT
-        self._room: npt.NDArray[Any] | None = None
         self._file = _File(self.path, mode, holders)
         # In place before the file is: from then on it is removed whatever happens.
         self._finalizer = weakref.finalize(self, self._file.remove)
@@ -157,9 +156,7 @@ class SystemRegion(Region):
         if copy and datatype != "BYTES":
             known, window = self._layout
             if known == (numpy_dtype(datatype), shape, slot) and window.nbytes <= nbytes:
-                owned, self._room = self._room, None
-                if owned is None or owned.dtype != window.dtype or owned.shape != window.shape:
-                    owned = np.empty_like(window)
+                owned = np.empty_like(window)
                 codec.copy_into(owned, window)
                 return owned
         array = codec.decode(
@@ -172,17 +169,6 @@ class SystemRegion(Region):
         elif datatype != "BYTES" and array.size:
             self._laid_out(numpy_dtype(datatype), shape, slot)  # the next one is most often alike
         return array
-
-    def make_room(self) -> None:
-        """Make memory ready for the next array that is read, most likely one like the last.
-
-        New memory costs as much as copying to it: the kernel clears each page when it is
-        first written to. So that is done while the server works.
-        """
-        _, window = self._layout
-        room = np.empty_like(window)
-        room.reshape(-1).view(np.uint8)[:: mmap.PAGESIZE] = 0
-        self._room = room
 
     def view(self, datatype: str, shape: Sequence[int], *, slot: int = 0) -> npt.NDArray[Any]:
         """Return a slot as a writable array that pins the region, as one of :meth:`read` does.
@@ -237,7 +223,7 @@ class SystemRegion(Region):
             If the file cannot be unlinked.
         """
         if self.state != "closed":
-            self._layout, self._room = _NO_LAYOUT, None
+            self._layout = _NO_LAYOUT
             with contextlib.suppress(BufferError):  # a view uses it; the last one to go unmaps
                 self._map.close()
             self.state = "closed"

@@ -7,7 +7,7 @@ regions; a session knows only this one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -64,13 +64,8 @@ class Engine(Protocol):
     def write(self, request: Request) -> Any:
         """Return a request as it will be sent, once or many times; only :meth:`send` reads it."""
 
-    def send(
-        self, message: Any, timeout_s: float, meanwhile: Callable[[], object] | None = None
-    ) -> Reply:
+    def send(self, message: Any, timeout_s: float) -> Reply:
         """Send what :meth:`write` gave and wait for its reply; Ctrl-C soon ends the wait.
-
-        What is to be done `meanwhile` is done once, when the request is on its way, or
-        soon before or after.
 
         Raises
         ------
@@ -247,13 +242,8 @@ class Transport(Protocol):
     def prepare(self, request: InferRequest) -> PreparedRequest:
         """Write a request. Where its inputs lie in regions, it can be sent again and again."""
 
-    def infer(
-        self,
-        prepared: PreparedRequest,
-        timeout_s: float,
-        meanwhile: Callable[[], object] | None = None,
-    ) -> InferReply:
-        """Run one inference, and do something meanwhile if the protocol lets it be."""
+    def infer(self, prepared: PreparedRequest, timeout_s: float) -> InferReply:
+        """Run one inference."""
 
     def close(self) -> None:
         """Close the connections; safe to repeat."""

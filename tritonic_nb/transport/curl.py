@@ -11,7 +11,6 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -78,12 +77,7 @@ class CurlEngine:
         lines = header_lines(self._headers, request.headers)
         return _Message(request.method, f"{self._url}/{request.path}", lines, request.body)
 
-    def send(
-        self,
-        message: _Message,
-        timeout_s: float,
-        meanwhile: Callable[[], object] | None = None,
-    ) -> Reply:
+    def send(self, message: _Message, timeout_s: float) -> Reply:
         """Send a request and wait for its reply.
 
         Parameters
@@ -92,8 +86,6 @@ class CurlEngine:
             What to send, as :meth:`write` gave it.
         timeout_s
             The time limit for the whole exchange, in seconds.
-        meanwhile
-            Something to do when the request is on its way, if libcurl lets it be.
 
         Raises
         ------
@@ -104,23 +96,17 @@ class CurlEngine:
         """
         connection = self._kept.take()
         try:
-            reply = self._exchange(connection, message, timeout_s, meanwhile)
+            reply = self._exchange(connection, message, timeout_s)
         except _NotSentError:  # the idle connection had ended, which libcurl saw before we did
             connection.close()
             connection = _Connection(self._url, self._options)
-            reply = self._exchange(connection, message, timeout_s, None)
+            reply = self._exchange(connection, message, timeout_s)
         self._kept.keep(connection)
         return reply
 
-    def _exchange(
-        self,
-        connection: _Connection,
-        message: _Message,
-        timeout_s: float,
-        meanwhile: Callable[[], object] | None,
-    ) -> Reply:
+    def _exchange(self, connection: _Connection, message: _Message, timeout_s: float) -> Reply:
         try:
-            return connection.exchange(message, timeout_s, meanwhile)
+            return connection.exchange(message, timeout_s)
         except pycurl.error as error:
             connection.close()
             mapped = self._mapped(error, connection, timeout_s)
@@ -188,10 +174,8 @@ class _Connection:
         if url.startswith("https"):
             self._encrypt(options)
 
-    def exchange(
-        self, message: _Message, timeout_s: float, meanwhile: Callable[[], object] | None
-    ) -> Reply:
-        """Send a message, do something meanwhile, and return the reply, or raise pycurl.error."""
+    def exchange(self, message: _Message, timeout_s: float) -> Reply:
+        """Send a message and return the reply, or raise pycurl.error."""
         curl = self._curl
         received: list[bytes] = []
         header_lines: list[bytes] = []
@@ -204,7 +188,7 @@ class _Connection:
             curl.setopt(pycurl.HTTPGET, 1)
         curl.setopt(pycurl.WRITEFUNCTION, received.append)
         curl.setopt(pycurl.HEADERFUNCTION, header_lines.append)
-        self._run(meanwhile)
+        self._run()
         self._used = True
         if message.method == "POST":
             curl.setopt(pycurl.POSTFIELDS, b"")  # a large body is not kept until the next call
@@ -237,16 +221,13 @@ class _Connection:
         self._opened.append(opened)
         return opened
 
-    def _run(self, meanwhile: Callable[[], object] | None) -> None:
+    def _run(self) -> None:
         multi = self._multi
         multi.add_handle(self._curl)
         try:
             running = 1
             while running:
                 _, running = multi.perform()
-                if meanwhile is not None:
-                    meanwhile()
-                    meanwhile = None
                 due_ms = multi.timeout()  # when libcurl wants to look at its own clock; -1: never
                 wait_s = WAKE_S if due_ms < 0 else min(WAKE_S, due_ms / 1000)
                 if running and multi.select(wait_s) == -1:

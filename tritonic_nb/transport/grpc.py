@@ -10,7 +10,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -225,13 +225,8 @@ class GrpcTransport:
             ) from error
         return PreparedRequest(request, message, len(message))
 
-    def infer(
-        self,
-        prepared: PreparedRequest,
-        timeout_s: float,
-        meanwhile: Callable[[], object] | None = None,  # noqa: ARG002 - a call waits at once
-    ) -> InferReply:
-        """Send an inference and read its reply; nothing is done meanwhile.
+    def infer(self, prepared: PreparedRequest, timeout_s: float) -> InferReply:
+        """Send an inference and read its reply.
 
         Raises
         ------

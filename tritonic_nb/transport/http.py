@@ -14,7 +14,7 @@ import logging
 import math
 import operator
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -208,20 +208,15 @@ class HttpTransport:
             request, self._written(Request("POST", path, headers, body)), len(body)
         )
 
-    def infer(
-        self,
-        prepared: PreparedRequest,
-        timeout_s: float,
-        meanwhile: Callable[[], object] | None = None,
-    ) -> InferReply:
-        """Send an inference, do something meanwhile, and read its reply.
+    def infer(self, prepared: PreparedRequest, timeout_s: float) -> InferReply:
+        """Send an inference and read its reply.
 
         Raises
         ------
         TritonicError
             As the engine and :func:`~tritonic_nb.transport.faults.error_from_server` tell.
         """
-        reply = self._exchange(prepared.message, timeout_s, meanwhile)
+        reply = self._exchange(prepared.message, timeout_s)
         if reply.status != _OK:
             self._check(reply, doing_inference(prepared.request))
         try:
@@ -274,16 +269,11 @@ class HttpTransport:
         label = f"{request.method} {request.path} {len(request.body)} bytes"
         return _Written(label, self._engine.write(request))
 
-    def _exchange(
-        self,
-        written: _Written,
-        timeout_s: float,
-        meanwhile: Callable[[], object] | None = None,
-    ) -> Reply:
+    def _exchange(self, written: _Written, timeout_s: float) -> Reply:
         if not _log.isEnabledFor(logging.DEBUG):
-            return self._engine.send(written.message, timeout_s, meanwhile)
+            return self._engine.send(written.message, timeout_s)
         started = time.perf_counter()
-        reply = self._engine.send(written.message, timeout_s, meanwhile)
+        reply = self._engine.send(written.message, timeout_s)
         _log.debug(
             "%s -> %d, %d bytes, %.2f ms",
             written.label, reply.status, len(reply.body), (time.perf_counter() - started) * 1e3,

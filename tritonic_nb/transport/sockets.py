@@ -18,7 +18,6 @@ import socket
 import time
 import weakref
 from base64 import b64encode
-from collections.abc import Callable
 from dataclasses import asdict
 from urllib.parse import unquote, urlsplit
 
@@ -79,12 +78,7 @@ class SocketEngine:
         head = [f"{request.method} {self._path}/{request.path} HTTP/1.1", *lines, "", ""]
         return "\r\n".join(head).encode("ascii") + request.body
 
-    def send(
-        self,
-        message: bytes,
-        timeout_s: float,
-        meanwhile: Callable[[], object] | None = None,
-    ) -> Reply:
+    def send(self, message: bytes, timeout_s: float) -> Reply:
         """Send a request and wait for its reply.
 
         Parameters
@@ -93,8 +87,6 @@ class SocketEngine:
             What to send, as :meth:`write` gave it.
         timeout_s
             The time limit for the whole exchange, in seconds.
-        meanwhile
-            Something to do when the request is on its way.
 
         Raises
         ------
@@ -108,7 +100,7 @@ class SocketEngine:
         try:
             if connection.socket is None:
                 connection.open(self._address, min(timeout_s, CONNECT_TIMEOUT_S))
-            reply = connection.exchange(message, deadline, meanwhile)
+            reply = connection.exchange(message, deadline)
         except (OSError, httptools.HttpParserError) as error:
             connection.close()
             raise self._mapped(error, connection, timeout_s) from error
@@ -180,10 +172,8 @@ class _Connection:
         opened.setblocking(False)
         self._poll.register(opened, select.POLLIN)
 
-    def exchange(
-        self, message: bytes, deadline: float, meanwhile: Callable[[], object] | None
-    ) -> Reply:
-        """Send a message, do something meanwhile, and return the reply.
+    def exchange(self, message: bytes, deadline: float) -> Reply:
+        """Send a message and return the reply.
 
         Raises
         ------
@@ -195,8 +185,6 @@ class _Connection:
         self.sent = self.reusable = False
         reading = self._reading
         whole = self._send(message, deadline)
-        if meanwhile is not None:
-            meanwhile()
         while not reading.complete:
             count = self._receive(deadline)
             if not count and reading.ends_with_connection():
