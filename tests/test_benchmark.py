@@ -106,6 +106,7 @@ def test_what_a_session_adds_is_measured(run: Run) -> None:
     assert overhead["nbytes"] == SIZES[0]
     assert overhead["connections"] == 8
     assert low <= overhead["median_ms"] <= high
+    assert overhead["at_hand_ms"] > 0
 
 
 def test_each_target_is_told_met_or_missed_or_not_measured(run: Run) -> None:
@@ -324,7 +325,7 @@ def test_targets_compare_medians() -> None:
     waits = Throughput("waits", "", {SEQUENTIAL: [10.0, 20.0, 10.0], 4: [15.0, 34.0, 18.0]})
     found = [
         (target.measured and round(target.measured, 9), target.at_best, target.met)
-        for target in evaluate(sizes, Overhead(4096, [0.02, 0.04, 0.03]), [waits])
+        for target in evaluate(sizes, Overhead(4096, [0.02, 0.04, 0.03], 0.02), [waits])
     ]
     assert found == [
         (0.5, 0.25, True),

@@ -22,7 +22,8 @@ shared memory and over the wire; a request that is written once; and a bare sock
     and ``requests``.
 ``overhead``
     What a session adds to the prepared request: ``nbytes``, ``connections``,
-    ``median_ms`` and ``spread_ms`` of the connections' differences; or null.
+    ``median_ms`` and ``spread_ms`` of the connections' differences, and ``at_hand_ms``,
+    a whole inference whose reply is there at once; or null.
 ``memory``
     For each size that was looked at ``nbytes``, and ``peak_nbytes`` by key: by how much
     the resident memory of a process grows at its peak.
