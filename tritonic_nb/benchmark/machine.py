@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["Machine", "this_machine"]
 
-_LIBRARIES = ("tritonclient", "numpy", "pycurl", "grpcio")
+_LIBRARIES = ("tritonclient", "numpy", "httptools", "pycurl", "grpcio")
 _QUIET_LOAD = 0.5  # for each core
 
 
