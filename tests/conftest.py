@@ -139,15 +139,21 @@ def _left(before: dict[str, set[Any]], after: dict[str, set[Any]]) -> dict[str, 
 
 
 def _traces(transport: Transport | None) -> dict[str, set[Any]]:
-    children = Path("/proc/self/task").glob("*/children")
     janitor = str(lifeline.janitor_pid())  # one for each process, for as long as it lives
     return {
         "threads": {(t.name, t.ident) for t in threading.enumerate() if t.is_alive()},
-        "children": {pid for file in children for pid in file.read_text().split()} - {janitor},
+        "children": set(_children()) - {janitor},
         "descriptors": set(_open_regions()),
         "regions": {path.name for path in SHM_DIR.glob(f"{KEY_PREFIX}{os.getpid()}-*")},
         "registered": {r["name"] for r in transport.system_regions()} if transport else set(),
     }
+
+
+def _children() -> Iterator[str]:
+    """Give the process ids of this process's children, whichever thread started them."""
+    for file in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that ends meanwhile
+            yield from file.read_text().split()
 
 
 def _open_regions() -> Iterator[str]:

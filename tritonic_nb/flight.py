@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -32,7 +32,11 @@ _MOST_IN_FLIGHT = 256  # each has a thread and regions
 
 
 def in_order(
-    jobs: Iterator[Job], most: int, progress: Progress, *, return_exceptions: bool = False
+    jobs: Generator[Job, None, None],
+    most: int,
+    progress: Progress,
+    *,
+    return_exceptions: bool = False,
 ) -> Iterator[InferenceResult]:
     """Do jobs, several at a time, and give their results in order.
 
@@ -56,24 +60,27 @@ def in_order(
     taken: deque[Task] = deque()
     given, more, failure = 0, True, None
     # One at a time needs no other thread: the caller's does it.
-    with progress, closing(Workers(most if most > 1 else 0)) as workers:
-        while True:
-            if more and len(taken) < most:
-                try:
-                    taken.append(workers.submit(next(jobs)))
-                except StopIteration:
-                    more = False
-                except Exception as error:
-                    more, failure = False, error
-            if not taken and not more:
-                break
-            # Each turn takes one and gives one, as soon as the first is there or no
-            # more may be taken: so nothing waits for the slowest of those that follow.
-            if len(taken) == most or not more or taken[0].future.done():
-                result = [_result(workers, taken.popleft(), given, return_exceptions)]
-                given += 1
-                progress.step()
-                yield result.pop()  # and keep nothing of it meanwhile
+    with progress, closing(jobs), closing(Workers(most if most > 1 else 0)) as workers:
+        try:
+            while True:
+                if more and len(taken) < most:
+                    try:
+                        taken.append(workers.submit(next(jobs)))
+                    except StopIteration:
+                        more = False
+                    except Exception as error:
+                        more, failure = False, error
+                if not taken and not more:
+                    break
+                # Each turn takes one and gives one, as soon as the first is there or no
+                # more may be taken.
+                if len(taken) == most or not more or taken[0].future.done():
+                    result = [_result(workers, taken.popleft(), given, return_exceptions)]
+                    given += 1
+                    progress.step()
+                    yield result.pop()  # and keep nothing of it meanwhile
+        finally:
+            taken.clear()  # an error that is kept keeps this frame, and should keep no results
         if failure is not None:
             try:
                 raise failure
@@ -98,7 +105,7 @@ def _result(workers: Workers, task: Task, number: int, return_exceptions: bool) 
 
 def jobs_of(
     infer: Callable[..., InferenceResult], items: Iterable[Any], options: Mapping[str, Any]
-) -> Iterator[Job]:
+) -> Generator[Job, None, None]:
     """Give an inference for each item, taken when it is asked for."""
     for item in items:
         yield partial(_infer_item, infer, item, options)
@@ -114,7 +121,7 @@ def _infer_item(
 
 def jobs_of_frames(
     infer: Callable[..., InferenceResult], frames: Iterable[Frame], options: Mapping[str, Any]
-) -> Iterator[Job]:
+) -> Generator[Job, None, None]:
     """Give an inference for each frame, which is read when it is asked for."""
     for frame in frames:
         yield partial(_infer_frame, infer, frame, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,9 @@ __all__ = ["Frame", "FrameSource", "open_frames"]
 _SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 )
+
+
+_log = logging.getLogger("tritonic_nb.session")
 
 
 @dataclass(frozen=True)
@@ -190,10 +194,16 @@ def _count_in_video(path: Path, name: str) -> int | None:
 
 def _video_frames(path: Path, name: str, every: int) -> Iterator[Frame]:
     with _video(path, name) as (container, stream):
+        start_s = float((stream.start_time or 0) * stream.time_base)
+        count = 0
         for index, frame in enumerate(container.decode(stream)):
+            count += 1
             if index % every == 0:
                 check_size((frame.width, frame.height), f"frame {index} of {name}")
-                yield Frame(FrameSource(str(path), index, frame.time), _upright(frame))
+                time_s = None if frame.time is None else frame.time - start_s
+                yield Frame(FrameSource(str(path), index, time_s), _upright(frame))
+        if count < stream.frames:
+            _log.warning("%s ends after %d of its %d frames", name, count, stream.frames)
 
 
 @contextmanager
@@ -207,7 +217,8 @@ def _video(path: Path, name: str) -> Iterator[tuple[Any, Any]]:
             "pip install 'tritonic-nb[video]'",
         ) from error
     try:
-        with av.open(_as_file(path)) as container:
+        # Of FFmpeg's, a number sign in a name would be a pattern for other files.
+        with av.open(_as_file(path), options={"pattern_type": "none"}) as container:
             if not container.streams.video:
                 raise ImageReadError(
                     f"{name} has no video in it", "name a video, a picture or a folder"

@@ -34,6 +34,7 @@ from tritonic_nb.errors import (
     SharedMemoryError,
     TritonicError,
     brief,
+    check_whole,
 )
 from tritonic_nb.frames import open_frames
 from tritonic_nb.images import ImageTransform
@@ -145,8 +146,9 @@ class Session:
         user needs ``0o666`` (or ``0o660`` and a common group), and then others
         on this machine can read and change the tensors.
     in_flight
-        How many requests of :meth:`submit`, :meth:`map` and :meth:`stream` are on
-        their way at the same time, from 1 to 256. Each has regions of its own.
+        How many requests of :meth:`submit`, and of each :meth:`map` and
+        :meth:`stream`, are on their way at the same time, from 1 to 256. Each has
+        regions of its own.
 
     Raises
     ------
@@ -855,7 +857,8 @@ class Session:
         """Run the model on each of many items, several at a time; results come in order.
 
         While the server works on some, others are prepared (pictures are read
-        and made tensors), so that neither waits for the other.
+        and made tensors), so that neither waits for the other. The next item is taken
+        before a result is given: one that depends on a result needs ``in_flight=1``.
 
         Parameters
         ----------
@@ -906,6 +909,8 @@ class Session:
         """
         model = self._usable().chosen
         iterator, known = flight.checked_items(items)
+        if total is not None:
+            check_whole(total, 0, "total", "give how many items there are")
         return flight.in_order(
             flight.jobs_of(self.infer, iterator, options),
             flight.in_flight_of(model, in_flight, self._in_flight),
@@ -941,7 +946,8 @@ class Session:
         limit
             The most frames.
         in_flight, progress, return_exceptions
-            As for :meth:`map`.
+            As for :meth:`map`. An animation or a video ends at a frame that cannot be
+            read: what follows it is not to be had.
         options
             As for :meth:`infer`, the same for all.
 

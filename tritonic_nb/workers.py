@@ -30,7 +30,8 @@ class InferenceFuture(Future[InferenceResult]):
     A :class:`concurrent.futures.Future`: ``result()`` waits for the
     :class:`~tritonic_nb.InferenceResult` or raises what ``infer`` would have
     raised; ``cancel()`` works as long as its turn has not come. It can be awaited
-    as well: ``result = await session.submit(picture)``.
+    as well: ``result = await session.submit(picture)``; for what else asyncio does
+    with futures, take ``asyncio.wrap_future(future)``.
     """
 
     def __await__(self) -> Generator[Any, None, InferenceResult]:
@@ -200,5 +201,6 @@ class _Line:
 
 def _work(line: _Line) -> None:
     while (task := line.next()) is not None:
-        task.run()
+        with suppress(BaseException):  # of what was told to be called back: others wait
+            task.run()
         del task  # while it waits it keeps nobody's session, and no result

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -590,3 +591,38 @@ def test_a_forked_child_is_refused(server: Any, open_session: Open) -> None:
         """,
     )
     assert said.split("\n")[:4] == ["refused: forked"] * 3 + ["8 more"]
+
+
+def test_an_error_that_is_kept_keeps_no_results(open_session: Open) -> None:
+    """A notebook keeps the last error: with it stay neither results nor the source of the items."""
+    session = open_session("identity_fp32")
+    ended = []
+
+    def items() -> Iterator[Any]:
+        try:
+            for number in range(10):
+                yield np.zeros((2, 2), np.float64 if number == 2 else np.float32)
+        finally:
+            ended.append(True)
+
+    with pytest.raises(TensorDatatypeError) as kept:
+        list(session.map(items(), progress=False))
+    assert ended
+    frames = [f for f, _ in traceback.walk_tb(kept.tb) if f.f_code.co_name == "in_order"]
+    assert not frames[0].f_locals["taken"]
+
+
+def test_a_callback_that_fails_stops_no_worker(open_session: Open) -> None:
+    """What a user hangs on a future may raise anything, and the next ones are done."""
+    session = open_session("identity_fp32", in_flight=1)
+    first = session.submit(np.zeros((2, 2), np.float32))
+    first.add_done_callback(lambda _: sys.exit(3))
+    later = [session.submit(np.full((2, 2), value, np.float32)) for value in (1, 2, 3)]
+    assert [float(each.result(30)["OUTPUT0"][0, 0]) for each in later] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("total", [-1, 1.5, "3"])
+def test_a_total_that_is_no_number_is_refused(open_session: Open, total: Any) -> None:
+    """At once, and not in the middle."""
+    with pytest.raises(ArgumentError, match="total"):
+        open_session("identity_fp32").map([], total=total)

@@ -162,6 +162,8 @@ def run(program: str, calls: list[Call]) -> list[str]:
             check=True,
         )
         words = json.loads(done.stdout)
+        if len(words) != len(calls):
+            return [DECLINED] * len(calls)
         return [word if word in (DONE, *PATIENCE_S) else DECLINED for word in words]
     except subprocess.TimeoutExpired:  # and it was killed
         return [SILENT] * len(calls)

@@ -164,7 +164,12 @@ def _reason(error: BaseException) -> str:
         return ""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted"
-    message = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
+    message = getattr(error, "message", None)
+    if not isinstance(message, str) or not message:
+        try:
+            message = f"{type(error).__name__}: {error}"
+        except Exception:  # the user's own errors may say anything, or fail to
+            message = type(error).__name__
     text = " ".join(message.split())
     return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
 

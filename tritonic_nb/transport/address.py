@@ -5,12 +5,20 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+from base64 import b64encode
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from tritonic_nb.errors import ArgumentError, brief
 
-__all__ = ["SSLOptions", "base_url", "is_loopback", "is_numeric", "without_password"]
+__all__ = [
+    "SSLOptions",
+    "base_url",
+    "is_loopback",
+    "is_numeric",
+    "login_header",
+    "without_password",
+]
 
 _DEFAULT_PORT = 8000  # Triton's HTTP port
 
@@ -98,6 +106,8 @@ def base_url(
             f"{brief(shown)} is not an address: it has characters that addresses do not take",
             f"{remedy}, and a host's letters beyond ASCII in their other form, xn--...",
         )
+    if given == 0:
+        raise ArgumentError(f"{shown!r} is not an address: nothing can have port 0", remedy)
     if not host or parts.netloc.endswith(":") or any(c.isspace() for c in url):
         raise ArgumentError(f"{shown!r} is not an address: it names no host, or no port", remedy)
     if given is None and "://" not in url:
@@ -111,6 +121,15 @@ def without_password(url: str) -> str:
     """Return an address without what may stand before an ``@`` in it."""
     scheme, separator, rest = url.rpartition("://")
     return scheme + separator + rest.rpartition("@")[2]
+
+
+def login_header(url: str) -> dict[str, str]:
+    """Return the header for a name and password that stand in an address."""
+    parts = urlsplit(url)
+    if parts.username is None:
+        return {}
+    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+    return {"Authorization": f"Basic {b64encode(login).decode()}"}
 
 
 def is_numeric(host: str) -> bool:

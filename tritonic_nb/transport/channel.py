@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from tritonic_nb.errors import (
     ArgumentError,
@@ -25,7 +25,13 @@ from tritonic_nb.errors import (
     TritonicError,
 )
 from tritonic_nb.transport import errand
-from tritonic_nb.transport.address import SSLOptions, base_url, is_loopback, without_password
+from tritonic_nb.transport.address import (
+    SSLOptions,
+    base_url,
+    is_loopback,
+    login_header,
+    without_password,
+)
 from tritonic_nb.transport.checks import checked_headers
 from tritonic_nb.transport.faults import error_from_server
 
@@ -76,7 +82,7 @@ def grpc_url(url: str, options: SSLOptions | None = None) -> str:
             f"{without_password(url)!r} is not an address for gRPC: it has a path",
             "give host:port, and nothing behind it",
         )
-    return full if parts.port else f"{full}:{_DEFAULT_PORT}"
+    return full if parts.port is not None else f"{full}:{_DEFAULT_PORT}"
 
 
 class Channel:
@@ -116,6 +122,8 @@ class Channel:
                 "protocol='http'",
             )
         self.url = without_password(full)
+        own = _checked(headers)
+        named = any(name.lower() == "authorization" for name in own)
         files = asdict(options)
         if encrypted and files["ca_file"] is None:
             files["ca_file"] = ssl.get_default_verify_paths().cafile
@@ -125,7 +133,7 @@ class Channel:
             "target": f"dns:///{parts.netloc.rpartition('@')[2]}",
             "proxy": not is_loopback(parts.hostname or ""),
             "encrypted": encrypted,
-            "headers": {**_login(full), **_checked(headers)},
+            "headers": own if named else {**login_header(full), **own},
             **files,
         }
         self._metadata = errand.metadata_of(self._address["headers"])
@@ -185,7 +193,7 @@ class Channel:
             "program": errand.__file__,
             # That process knows nothing of this one's environment. Relative ones mean
             # another folder there.
-            "python_path": [path for path in sys.path if os.path.isabs(path)],  # noqa: PTH117
+            "python_path": [p for p in sys.path if isinstance(p, str) and os.path.isabs(p)],  # noqa: PTH117
         }
 
     def close(self) -> None:
@@ -300,13 +308,15 @@ class _Connection:
         if made is None:
             made = self._calls[method] = self._channel.unary_unary(method)
         call = _Call()
-        _forks.calls.add(call)  # until it is gone, with this frame
+        _forks.calls.add(call)
         try:
             reply: bytes | None = made(message, timeout=timeout_s, metadata=metadata)
             return reply
         except grpc.RpcError as error:
             # Not the error itself: with its traceback it would keep the channel.
             return _Status(error.code().name, error.details() or "")
+        finally:
+            _forks.calls.discard(call)
 
     def leave(self) -> None:
         """Leave the channel to the process that this one was forked from."""
@@ -350,12 +360,3 @@ def _checked(headers: Mapping[str, str] | None) -> dict[str, str]:
                 "give a name of letters, digits and _.- that does not start with grpc-",
             )
     return checked
-
-
-def _login(url: str) -> dict[str, str]:
-    """Return the header for a name and password in an address."""
-    parts = urlsplit(url)
-    if parts.username is None:
-        return {}
-    login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-    return {"authorization": f"Basic {base64.b64encode(login.encode()).decode()}"}

@@ -28,6 +28,9 @@ _IN_USE_S, _PAUSE_S = 5.0, 0.25
 _CONNECT_S = 5.0
 _LONGEST_ERROR_NBYTES = 2**24  # a model's traceback comes as metadata
 
+# What makes connections alike.
+_CONNECTION = ("target", "proxy", "encrypted", "ca_file", "cert_file", "key_file")
+
 Call = Mapping[str, Any]
 
 
@@ -94,7 +97,7 @@ def _outcome(status: str, text: str) -> str:
     # It does not know the region, or never lets us.
     if status in ("NOT_FOUND", "UNAUTHENTICATED", "PERMISSION_DENIED") or "is restricted" in text:
         return "done"
-    if "in use" in text:
+    if "currently in use" in text:
         return "in use"
     if status == "UNAVAILABLE" and "Connection refused" in text:
         return "refused"
@@ -102,6 +105,17 @@ def _outcome(status: str, text: str) -> str:
 
 
 def _ask_all(calls: Sequence[Call]) -> list[str]:
+    """Ask for each region: over one channel for those whose connection is made alike."""
+    kinds: dict[tuple[Any, ...], list[int]] = {}
+    for number, call in enumerate(calls):
+        kinds.setdefault(tuple(call.get(key) for key in _CONNECTION), []).append(number)
+    answers: dict[int, str] = {}
+    for numbers in kinds.values():
+        answers.update(zip(numbers, _ask_over_one([calls[n] for n in numbers]), strict=True))
+    return [answers[number] for number in range(len(calls))]
+
+
+def _ask_over_one(calls: Sequence[Call]) -> list[str]:
     """Ask for each region, and for those in use again until the time is up."""
     answers: dict[int, str] = {}
     waiting = dict(enumerate(calls))

@@ -17,14 +17,13 @@ import select
 import socket
 import time
 import weakref
-from base64 import b64encode
 from dataclasses import asdict
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import httptools
 
 from tritonic_nb.errors import NoReplyError
-from tritonic_nb.transport.address import SSLOptions, without_password
+from tritonic_nb.transport.address import SSLOptions, login_header, without_password
 from tritonic_nb.transport.base import Reply, Request
 from tritonic_nb.transport.engine import (
     CONNECT_TIMEOUT_S,
@@ -65,7 +64,7 @@ class SocketEngine:
         self._own_headers = dict(headers or {})
         self._headers = {
             "Host": parts.netloc.rpartition("@")[2],
-            **_login(parts.username, parts.password),
+            **login_header(url),
             **self._own_headers,
         }
         self._address = (parts.hostname or "", _PORT if parts.port is None else parts.port)
@@ -358,14 +357,6 @@ class _Reading:
             self._keep = bool(self._parser.should_keep_alive())  # the parser knows it only now
         else:
             self.start()
-
-
-def _login(user: str | None, password: str | None) -> dict[str, str]:
-    """Return the header for a name and password that stand in an address."""
-    if user is None:
-        return {}
-    login = f"{unquote(user)}:{unquote(password or '')}".encode()
-    return {"Authorization": f"Basic {b64encode(login).decode()}"}
 
 
 def _left_s(deadline: float) -> float:
