@@ -421,7 +421,7 @@ class RegionSet:
         bool
             Whether the server answered.
         """
-        for name in list(self._owed) if self._owed else ():
+        for name in list(self._owed):
             try:
                 self._transport.unregister_system(name)
                 _log.debug("unregistered %s", name)

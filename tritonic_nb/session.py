@@ -774,13 +774,12 @@ class Session:
             watch.lap()
             arrays = self._collect(slot, call, sent.request, reply, copy=copy)
             watch.lap()
-            again = ready is not None and sent is ready.prepared
-            places = ready.places if again and ready is not None else None
+            again = ready if ready is not None and sent is ready.prepared else None
+            places = again.places if again is not None else None
             # A model may leave an output out.
             if places is None or len(places) != len(prepared.tensors) + len(arrays):
                 places = places_of(sent.request, prepared.tensors, arrays)
-            if not again:
-                ready = call.ready(slot, sent, places)
+            ready = again or call.ready(slot, sent, places)
         routine.keep(ready)
         self._regions.settle()  # the server answers: a good time for what it is owed
         if self._closing:  # by another thread, before the connection was kept

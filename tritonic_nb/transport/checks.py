@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tritonic_nb.errors import ArgumentError, brief
+from tritonic_nb.errors import ArgumentError, ServerRefusedError, brief
 from tritonic_nb.transport.base import InferRequest
 
-__all__ = ["check_output_names", "checked_headers", "checked_name", "doing_inference"]
+__all__ = ["check_output_names", "checked_headers", "checked_name", "doing_inference", "unreadable"]
 
 _LONGEST_NAME = 1000  # of a model: file systems end at 255
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, as RFC 9110 has it
@@ -82,6 +82,14 @@ def check_output_names(names: Sequence[Any]) -> None:
     """
     if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise ValueError(f"the names of the outputs {brief(names)}")
+
+
+def unreadable(doing: str, reason: object) -> ServerRefusedError:
+    """Return the error for a reply that is not of the form that the protocol gives it."""
+    return ServerRefusedError(
+        f"{doing}: the server's reply cannot be read: {brief(reason)}",
+        "this is a fault of the server, or of a proxy between",
+    )
 
 
 def doing_inference(request: InferRequest) -> str:

@@ -23,7 +23,6 @@ from tritonic_nb.errors import (
     RegionInUseError,
     RegionKnownError,
     RegionLostError,
-    ServerRefusedError,
     TritonicError,
     brief,
 )
@@ -38,7 +37,12 @@ from tritonic_nb.transport.base import (
     RegionSlice,
 )
 from tritonic_nb.transport.channel import Channel
-from tritonic_nb.transport.checks import check_output_names, checked_name, doing_inference
+from tritonic_nb.transport.checks import (
+    check_output_names,
+    checked_name,
+    doing_inference,
+    unreadable,
+)
 
 __all__ = ["GrpcTransport"]
 
@@ -47,7 +51,6 @@ _UNREGISTER_TIMEOUT_S = 5.0  # a server that hangs must not keep a session from 
 _LOAD_TIMEOUT_S = 600.0  # a large model takes minutes
 _LETS_GO_S = (0.002, 0.008)  # how long to wait for the server to let go of a region
 _MOST_NBYTES = 2**31 - 2**20  # of tensors in a message: protobuf ends at 2 GiB, with the rest
-_FAULT = "this is a fault of the server, or of a proxy between"
 _UNREGISTER = "SystemSharedMemoryUnregister"
 # Where tensors lie that are not raw; FP16 and BF16 always are.
 _CONTENTS = {
@@ -238,7 +241,7 @@ class GrpcTransport:
         try:
             return self._infer_reply(data, prepared)
         except Exception as error:  # whatever reading it raises that is not of its form
-            raise _unreadable(doing, error) from error
+            raise unreadable(doing, error) from error
 
     def close(self) -> None:
         """Close the channel."""
@@ -257,7 +260,7 @@ class GrpcTransport:
         try:
             return getattr(self._pb, f"{method}Response").FromString(data)
         except Exception as error:  # protobuf's own, which is no ValueError
-            raise _unreadable(doing, error) from error
+            raise unreadable(doing, error) from error
 
     def _send(self, method: str, message: bytes, timeout_s: float, doing: str) -> bytes:
         started = time.perf_counter()
@@ -348,13 +351,6 @@ def _quiet() -> Iterator[None]:
     finally:
         if not wanted:
             os.environ.pop("GRPC_VERBOSITY", None)
-
-
-def _unreadable(doing: str, error: Exception) -> ServerRefusedError:
-    return ServerRefusedError(
-        f"{doing}: the server's reply cannot be read: {brief(error)}",
-        _FAULT,
-    )
 
 
 def _model(model: str, version: str) -> dict[str, str]:

@@ -56,6 +56,7 @@ from tritonic_nb.transport.checks import (
     checked_headers,
     checked_name,
     doing_inference,
+    unreadable,
 )
 from tritonic_nb.transport.engine import open_engine
 from tritonic_nb.transport.faults import error_from_server
@@ -71,7 +72,6 @@ _UNREADABLE = (
     MemoryError,
 )  # fmt: skip
 _OK = 200
-_FAULT = "this is a fault of the server, or of a proxy between"
 _SHORT_NBYTES = 4096  # of a reply's head that is kept in mind
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -222,10 +222,7 @@ class HttpTransport:
         try:
             return _infer_reply(reply, prepared.nbytes)
         except _UNREADABLE as error:
-            doing = doing_inference(prepared.request)
-            raise ServerRefusedError(
-                f"{doing}: the server's reply cannot be read: {brief(error)}", _FAULT
-            ) from error
+            raise unreadable(doing_inference(prepared.request), error) from error
 
     def close(self) -> None:
         """Close the connections."""
@@ -251,7 +248,7 @@ class HttpTransport:
         if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
             raise ServerRefusedError(
                 f"{doing}: the server's reply is no list of objects",
-                _FAULT,
+                "this is a fault of the server, or of a proxy between",
             )
         return found
 
