@@ -12,11 +12,12 @@ from tritonic_nb.render.picture import Picture, display
 from tritonic_nb.render.plot import bars, top
 from tritonic_nb.render.progress import Progress
 from tritonic_nb.render.reprs import Table, card, plain
-from tritonic_nb.render.tensor import human_bytes, summarise
+from tritonic_nb.render.tensor import Summary, human_bytes, summarise
 
 __all__ = [
     "Picture",
     "Progress",
+    "Summary",
     "Table",
     "bars",
     "blend",

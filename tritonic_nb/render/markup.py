@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Container, Mapping
 from functools import cache
 from pathlib import Path
 from string import Template
 
-__all__ = ["escape", "fill", "shown", "stylesheet"]
+__all__ = ["escape", "fill", "offered", "shown", "stylesheet"]
 
 _FOLDER = Path(__file__).resolve().parent
 # Control characters, with which a text could command a terminal, and half characters
@@ -29,6 +30,17 @@ def escape(text: str) -> str:
 def fill(name: str, **values: str) -> str:
     """Fill a template of ``templates/``; the values must be HTML already."""
     return _template(name).substitute(values)
+
+
+def offered(
+    data: Mapping[str, str], include: Container[str] | None, exclude: Container[str] | None
+) -> dict[str, str]:
+    """Return what a notebook asks for of the representations, by media type."""
+    return {
+        kind: text
+        for kind, text in data.items()
+        if (include is None or kind in include) and (exclude is None or kind not in exclude)
+    }
 
 
 @cache
