@@ -13,9 +13,10 @@ PACKAGE = Path(__file__).parents[1] / "tritonic_nb"
 # What each part may import of this package, as ARCHITECTURE.md draws it.
 ALLOWED = {
     "errors": set(),
+    "attribute": set(),
     "samples": {"errors"},
     "render": {"errors"},
-    "tensors": {"errors"},
+    "tensors": {"errors", "render"},
     "images": {"errors", "tensors"},
     "frames": {"errors", "images"},
     "inputs": {"errors", "images", "tensors"},
@@ -26,7 +27,7 @@ ALLOWED = {
     "regions": {"errors", "memory", "transport"},
     "choice": {"errors", "memory", "regions", "transport"},
     "leftovers": {"choice", "errors", "memory", "render", "transport"},
-    "views": {"errors", "inputs", "memory", "regions", "tensors"},
+    "views": {"errors", "inputs", "memory", "regions", "render", "tensors"},
     "sizes": {"errors", "inputs", "tensors"},
     "preflight": {"errors", "memory", "render", "sizes", "tensors"},
     "routine": {"memory", "regions", "result", "tensors", "transport"},
@@ -35,9 +36,9 @@ ALLOWED = {
     "workers": {"errors", "result"},
     "flight": {"errors", "frames", "render", "result", "tensors", "workers"},
     "session": {
-        "call", "choice", "errors", "flight", "frames", "images", "inputs", "leftovers", "memory",
-        "monitoring", "preflight", "regions", "render", "result", "routine", "sizes", "tensors",
-        "transport", "views", "workers",
+        "attribute", "call", "choice", "errors", "flight", "frames", "images", "inputs",
+        "leftovers", "memory", "monitoring", "preflight", "regions", "render", "result", "routine",
+        "sizes", "tensors", "transport", "views", "workers",
     },
     "benchmark": {
         "errors", "memory", "regions", "render", "samples", "server", "session", "tensors",

@@ -60,7 +60,7 @@ class Requirement:
 
 
 @dataclass(frozen=True, repr=False)
-class Preflight:
+class Preflight(render.Described):
     """What an inference will need, and whether it fits. True where it does.
 
     Attributes
@@ -108,13 +108,7 @@ class Preflight:
     def __bool__(self) -> bool:
         return self.fits
 
-    def __repr__(self) -> str:
-        return render.plain(*self._described())
-
-    def _repr_html_(self) -> str:
-        return render.card(*self._described())
-
-    def _described(self) -> tuple[str, list[tuple[str, str]], list[render.Table]]:
+    def _described(self) -> render.Description:
         rows = [("why not", problem) for problem in self.problems]
         if self.problems:
             rows.append(("what to do", self.remedy))

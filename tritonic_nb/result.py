@@ -93,7 +93,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class InferenceResult(Mapping[str, npt.NDArray[Any]]):
+class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
     """The outputs of one inference, by name, and how it went.
 
     A read-only mapping: ``result["logits"]`` is an array.
@@ -257,13 +257,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         else:
             render.display(self)
 
-    def __repr__(self) -> str:
-        return render.plain(*self._described())
-
-    def _repr_html_(self) -> str:
-        return render.card(*self._described())
-
-    def _described(self) -> tuple[str, list[tuple[str, str]], list[render.Table]]:
+    def _described(self) -> render.Description:
         rows = [
             ("time", str(self.timings)),
             ("bytes", f"{render.human_bytes(self.shared_nbytes)} through shared memory, "
@@ -275,9 +269,9 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
             rows.append(("image", str(self.transform)))
         table = render.Table(
             "outputs",
-            ("name", "values", "travelled by"),
+            ("name", "values"),
             [
-                (name, render.summarise(array), str(self.places[("output", name)]))
+                (name, render.Summary.of(array, str(self.places[("output", name)])))
                 for name, array in self.outputs.items()
             ],
         )

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from tritonic_nb import flight, render
+from tritonic_nb.attribute import attribute
 from tritonic_nb.call import Call, Options, Setup, Stopwatch, checked_timeout, places_of
 from tritonic_nb.choice import Choice, choose
 from tritonic_nb.errors import (
@@ -40,7 +42,13 @@ from tritonic_nb.frames import open_frames
 from tritonic_nb.images import ImageTransform
 from tritonic_nb.inputs import OPTIONS, Prepared, prepare, transform_of
 from tritonic_nb.leftovers import Leftovers, find_leftovers
-from tritonic_nb.memory import Region, RegionDescriptor, SharedMemoryType, require_supported
+from tritonic_nb.memory import (
+    Region,
+    RegionDescriptor,
+    RegionListing,
+    SharedMemoryType,
+    require_supported,
+)
 from tritonic_nb.monitoring import holders_text
 from tritonic_nb.preflight import PoolOwner, Preflight, preflight
 from tritonic_nb.regions import Need, RegionSet, Slot, answered
@@ -62,6 +70,7 @@ from tritonic_nb.workers import InferenceFuture, Workers
 
 __all__ = ["ModelStatus", "ServerAddress", "Session"]
 
+_MOST_TENSORS_SHOWN = 8  # of each kind, in what a session says of itself
 _MOST_GROWTHS = 3  # of an output in one inference; each runs the model once more
 
 _log = logging.getLogger("tritonic_nb.session")
@@ -102,7 +111,21 @@ class ModelStatus:
     reason: str = ""
 
 
-class Session:
+class ModelListing(render.Described, tuple[ModelStatus, ...]):
+    """A tuple of models that shows itself as a table; all else is a tuple's."""
+
+    __slots__ = ()
+
+    def _described(self) -> render.Description:
+        columns = ("name", "version", "state", "reason")
+        rows = [(m.name, m.version, m.state.lower() or "not loaded", m.reason) for m in self]
+        shown = len(columns) if any(m.reason for m in self) else 3
+        table = render.Table("models", columns[:shown], [row[:shown] for row in rows])
+        ready = sum(m.state == "READY" for m in self)
+        return f"Models: {ready} ready", (), [table] if self else []
+
+
+class Session(render.Described):
     """Inference through shared memory with one Triton server.
 
     Parameters
@@ -254,7 +277,7 @@ class Session:
 
     # The model
 
-    @property
+    @attribute
     def model_info(self) -> ModelSpec:
         """The model in use: inputs, outputs, datatypes, shapes, batch limit, backend, state.
 
@@ -290,7 +313,9 @@ class Session:
         with self._open():
             index = self._transport.repository_index()
         fields = ("name", "version", "state", "reason")
-        return tuple(ModelStatus(*(str(entry.get(f, "")) for f in fields)) for entry in index)
+        return ModelListing(
+            ModelStatus(*(str(entry.get(f, "")) for f in fields)) for entry in index
+        )
 
     def use(self, model: str, version: str = "", *, load: bool | None = None) -> ModelSpec:
         """Choose the model that :meth:`infer` asks.
@@ -482,9 +507,9 @@ class Session:
         Those whose request was given up (after a timeout, or an interrupt) are
         listed as ``"quarantined"`` until the server has let go of them.
         """
-        return self._regions.describe()
+        return RegionListing(self._regions.describe())
 
-    @property
+    @attribute
     def inputs(self) -> InputViews:
         """The inputs as arrays that lie in shared memory, to be filled in place.
 
@@ -632,7 +657,7 @@ class Session:
                 except TritonicError:
                     slot.discard_all_but(had)
                     raise
-                return tuple(region.describe() for region in made if region is not None)
+                return RegionListing(region.describe() for region in made if region is not None)
 
     def _place(
         self,
@@ -1237,33 +1262,19 @@ class Session:
 
     # What it says of itself
 
-    def __repr__(self) -> str:
-        return render.plain(*self._described())
-
-    def _repr_html_(self) -> str:
-        return render.card(*self._described())
-
-    def _described(self) -> tuple[str, list[tuple[str, str]], list[render.Table]]:
+    def _described(self) -> render.Description:
         rows = [("server", f"{self._transport.url}, Triton {self._server.get('version', '?')}")]
         model = self._setup.model
-        tables = []
         if model is not None:
             batch = f", batches up to {model.max_batch_size}" if model.max_batch_size else ""
             state = "" if self.closed else f", {model.state.lower()}"
             rows.append(("model", f"{model.name} ({model.backend}{batch}{state})"))
-            rows += [("input", str(spec)) for spec in model.inputs.values()]
-            rows += [("output", str(spec)) for spec in model.outputs.values()]
+            rows += _tensor_rows("input", model.inputs)
+            rows += _tensor_rows("output", model.outputs)
         rows.append(("shared memory", self._shared_memory_text()))
         if self._cleared:
             rows.append(("cleared", str(self._cleared)))
-        regions = self.regions
-        if regions:
-            columns = ("tensor", "key", "bytes", "state")
-            cells = [
-                (f"{r.direction} {r.tensor}", r.key, render.human_bytes(r.nbytes), r.state)
-                for r in regions
-            ]
-            tables.append(render.Table("regions", columns, cells, numeric=(2,)))
+        tables = RegionListing(self._regions.describe()).tables()
         return f"Session{' (closed)' if self.closed else ''}", rows, tables
 
     def _shared_memory_text(self) -> str:
@@ -1275,6 +1286,13 @@ class Session:
     def _kinds_text(self) -> str:
         kinds = [str(self.shared_memory), str(self.output_shared_memory)]
         return kinds[0] if kinds[0] == kinds[1] else f"{kinds[0]}, outputs {kinds[1]}"
+
+
+def _tensor_rows(kind: str, tensors: Mapping[str, TensorSpec]) -> list[tuple[str, str]]:
+    """Return a row for each tensor of a model, or of the first where there are many."""
+    rows = [(kind, str(spec)) for spec in islice(tensors.values(), _MOST_TENSORS_SHOWN)]
+    more = len(tensors) - len(rows)
+    return [*rows, (kind, f"… and {more} more: session.model_info")] if more else rows
 
 
 def _address(server: str | ServerAddress, protocol: str) -> tuple[str, dict[str, str]]:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from tritonic_nb.errors import SharedMemoryUnsupportedError
+from tritonic_nb.memory.listing import RegionListing
 from tritonic_nb.memory.region import Region, RegionDescriptor, SharedMemoryType
 from tritonic_nb.memory.space import Space, host_space
 
@@ -13,6 +14,7 @@ __all__ = [
     "PAGE_NBYTES",
     "Region",
     "RegionDescriptor",
+    "RegionListing",
     "SharedMemoryType",
     "Space",
     "create_region",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from tritonic_nb import render
 from tritonic_nb.errors import ArgumentError, RegionTooSmallError, brief
 
 __all__ = ["Region", "RegionDescriptor", "SharedMemoryType"]
@@ -53,8 +54,8 @@ class SharedMemoryType(str, Enum):
             ) from None
 
 
-@dataclass(frozen=True)
-class RegionDescriptor:
+@dataclass(frozen=True, repr=False)
+class RegionDescriptor(render.Described):
     """A region as it stood when it was described.
 
     Attributes
@@ -95,8 +96,32 @@ class RegionDescriptor:
     slot_nbytes: int
     state: str
 
+    @property
+    def place(self) -> str:
+        """The memory it lies in, in words."""
+        return str(self.kind) if self.device_id is None else f"{self.kind} {self.device_id}"
 
-class Region(ABC):
+    def __repr__(self) -> str:
+        where = f"{self.place} memory {self.key or self.name}"
+        return render.line(
+            f"<Region {self.direction} {self.tensor}: {render.human_bytes(self.nbytes)}, "
+            f"{where}, {self.state}>"
+        )
+
+    def _described(self) -> render.Description:
+        slots = f"{self.slots} of {render.human_bytes(self.slot_nbytes)}"
+        rows = [
+            ("name", self.name),
+            ("memory", self.place),
+            *([("key", self.key)] if self.key.lstrip("/") not in ("", self.name) else []),
+            ("bytes", f"{render.human_bytes(self.nbytes)} ({self.nbytes:,})"),
+            *([("slots", slots)] if self.slots != 1 else []),
+            ("state", self.state),
+        ]
+        return f"Region of {self.direction} {self.tensor}", rows, ()
+
+
+class Region(render.Described, ABC):
     """A named block of memory that both the session and the server can reach.
 
     Made by a session, never by hand. It is divided into slots of equal size,
@@ -122,6 +147,12 @@ class Region(ABC):
         self.slot_nbytes = slot_nbytes
         self.slots = slots
         self.state = "created"
+
+    def __repr__(self) -> str:
+        return repr(self.describe())
+
+    def _described(self) -> render.Description:
+        return self.describe()._described()
 
     @property
     def stride(self) -> int:

@@ -11,10 +11,13 @@ from tritonic_nb.render.image import blend, overlay, show
 from tritonic_nb.render.picture import Picture, display
 from tritonic_nb.render.plot import bars, top
 from tritonic_nb.render.progress import Progress
-from tritonic_nb.render.reprs import Table, card, plain
+from tritonic_nb.render.reprs import Cell, Described, Description, Table, card, line, plain
 from tritonic_nb.render.tensor import Summary, human_bytes, summarise
 
 __all__ = [
+    "Cell",
+    "Described",
+    "Description",
     "Picture",
     "Progress",
     "Summary",
@@ -25,6 +28,7 @@ __all__ = [
     "classification",
     "display",
     "human_bytes",
+    "line",
     "overlay",
     "plain",
     "show",
