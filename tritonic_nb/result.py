@@ -269,10 +269,11 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
             rows.append(("image", str(self.transform)))
         table = render.Table(
             "outputs",
-            ("name", "values"),
+            ("name", "tensor", "values", "by"),
             [
-                (name, render.Summary.of(array, str(self.places[("output", name)])))
+                (name, summary.tensor, summary.values, str(self.places[("output", name)]))
                 for name, array in self.outputs.items()
+                for summary in [render.Summary.of(array)]
             ],
         )
         version = f" version {self.version}" if self.version else ""

@@ -120,9 +120,10 @@ class ModelListing(render.Described, tuple[ModelStatus, ...]):
         columns = ("name", "version", "state", "reason")
         rows = [(m.name, m.version, m.state.lower() or "not loaded", m.reason) for m in self]
         shown = len(columns) if any(m.reason for m in self) else 3
-        table = render.Table("models", columns[:shown], [row[:shown] for row in rows])
+        table = render.Table("", columns[:shown], [row[:shown] for row in rows])
         ready = sum(m.state == "READY" for m in self)
-        return f"Models: {ready} ready", (), [table] if self else []
+        count = f"{len(self)} model{'' if len(self) == 1 else 's'}"
+        return f"{count}, {ready} ready" if self else "no models", (), [table] if self else []
 
 
 class Session(render.Described):
@@ -1275,7 +1276,8 @@ class Session(render.Described):
         if self._cleared:
             rows.append(("cleared", str(self._cleared)))
         tables = RegionListing(self._regions.describe()).tables()
-        return f"Session{' (closed)' if self.closed else ''}", rows, tables
+        of = "" if model is None else f" of {model.name}"
+        return f"Session{of}{' (closed)' if self.closed else ''}", rows, tables
 
     def _shared_memory_text(self) -> str:
         text = self._kinds_text()

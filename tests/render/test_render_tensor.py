@@ -157,9 +157,9 @@ def test_the_sizes_of_many_texts_are_sampled() -> None:
 def test_what_is_wrong_is_marked_in_html() -> None:
     """NaN and infinities stand out, zeros do not; the histogram is drawn and holds no text."""
     html = Summary.of(np.array([0, 1, 2, np.nan, np.inf])).html
-    assert '<strong class="tnb-alarm">1 NaN</strong>' in html
-    assert '<strong class="tnb-alarm">1 +Inf</strong>' in html
-    assert ", 1 zero, " in html
+    assert '<strong class="tnb-alarm">1&nbsp;NaN</strong>' in html
+    assert '<strong class="tnb-alarm">1&nbsp;+Inf</strong>' in html
+    assert ", 1&nbsp;zero, " in html
     assert "<svg" in html
     assert "▁" not in html
 

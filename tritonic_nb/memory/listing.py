@@ -15,15 +15,14 @@ class RegionListing(render.Described, tuple[RegionDescriptor, ...]):
 
     def _described(self) -> render.Description:
         total = render.human_bytes(sum(region.nbytes for region in self))
-        return f"Regions: {total}" if self else "Regions: none", (), self.tables()
+        count = f"{len(self)} region{'' if len(self) == 1 else 's'}"
+        return f"{count}, {total}" if self else "no regions", (), self.tables("")
 
-    def tables(self) -> list[render.Table]:
+    def tables(self, title: str = "regions") -> list[render.Table]:
         """Return the table, or none where there is no region."""
-        if not self:
-            return []
-        columns = ("tensor", "memory", "key", "bytes", "state")
+        columns = ("tensor", "bytes", "state", "memory", "key")
         rows = [
-            (f"{r.direction} {r.tensor}", r.place, r.key, render.human_bytes(r.nbytes), r.state)
+            (f"{r.direction} {r.tensor}", render.human_bytes(r.nbytes), r.state, r.place, r.key)
             for r in self
         ]
-        return [render.Table("regions", columns, rows, numeric=(3,))]
+        return [render.Table(title, columns, rows, numeric=(1,))] if rows else []

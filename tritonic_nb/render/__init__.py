@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tritonic_nb.render.classes import classification
 from tritonic_nb.render.image import blend, overlay, show
+from tritonic_nb.render.markup import Rich
 from tritonic_nb.render.picture import Picture, display
 from tritonic_nb.render.plot import bars, top
 from tritonic_nb.render.progress import Progress
@@ -20,6 +21,7 @@ __all__ = [
     "Description",
     "Picture",
     "Progress",
+    "Rich",
     "Summary",
     "Table",
     "bars",

@@ -5,16 +5,25 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Container, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from string import Template
 
-__all__ = ["escape", "fill", "offered", "shown", "stylesheet"]
+__all__ = ["Rich", "escape", "fill", "offered", "shown", "stylesheet"]
 
 _FOLDER = Path(__file__).resolve().parent
 # Control characters, with which a text could command a terminal, and half characters
 # (JSON can spell them), which no notebook can save. Line breaks and tabs are fine.
 _NOT_SHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Rich:
+    """Words, and the HTML that says the same, escaped already."""
+
+    text: str
+    html: str
 
 
 def shown(text: object) -> str:

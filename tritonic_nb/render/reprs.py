@@ -1,7 +1,7 @@
 """What an object says of itself: a card in HTML, and the same in plain text.
 
-Both take plain strings, and summaries of arrays, and do no I/O, save for the package's own
-templates, which are read once. Without a style, as GitHub shows it, a card is a title that
+Both take plain strings and do no I/O, save for the package's own templates, which are read
+once. Without a style, as GitHub shows it, a card is a title that
 folds, and tables.
 """
 
@@ -11,13 +11,12 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from tritonic_nb.render.markup import escape, fill, offered, shown, stylesheet
-from tritonic_nb.render.tensor import Summary
+from tritonic_nb.render.markup import Rich, escape, fill, offered, shown, stylesheet
 
 __all__ = ["Cell", "Described", "Description", "Table", "card", "line", "plain"]
 
-Cell: TypeAlias = str | Summary
-"""What stands in a table: words, or an array in one line."""
+Cell: TypeAlias = str | Rich
+"""What stands in a row or a table."""
 
 _MOST_ROWS = 100
 _LONGEST_CELL = 1000  # characters: a server may give names of any length
@@ -30,7 +29,8 @@ class Table:
     Parameters
     ----------
     title
-        Stands above the table, with the number of its rows.
+        Stands above the table, with the number of its rows; ``""`` for a card's only table,
+        which does not fold by itself.
     columns
         The names of the columns.
     rows
@@ -129,10 +129,11 @@ def plain(title: str, rows: Sequence[tuple[str, Cell]] = (), tables: Sequence[Ta
     """
     lines = [line(title), *_columns(rows, (), "  ")]
     for table in tables:
-        lines.append(f"  {line(table.title)} ({len(table.rows)})")
+        indent = "    " if table.title else "  "
+        lines.extend([f"  {line(table.title)} ({len(table.rows)})"] if table.title else [])
         chosen = [table.columns, *table.rows[:_MOST_ROWS]]
-        lines.extend(_columns(chosen, table.numeric, "    "))
-        lines.extend(f"    {rest}" for rest in _rest(table))
+        lines.extend(_columns(chosen, table.numeric, indent))
+        lines.extend(f"{indent}{rest}" for rest in _rest(table))
     return "\n".join(lines)
 
 
@@ -152,16 +153,22 @@ def _table(table: Table) -> str:
         for row in table.rows[:_MOST_ROWS]
     ]
     rows += [f'<td colspan="{len(table.columns)}">{rest}</td>' for rest in _rest(table)]
-    return fill(
+    body = fill(
         "table",
-        open=_open(table.open),
-        title=escape(_short(table.title)),
-        count=str(len(table.rows)),
         head="".join(
             f'<th scope="col"{_number(table, index)}>{escape(_short(name))}</th>'
             for index, name in enumerate(table.columns)
         ),
         body="\n".join(f"<tr>{row}</tr>" for row in rows),
+    )
+    if not table.title:
+        return body
+    return fill(
+        "section",
+        open=_open(table.open),
+        title=escape(_short(table.title)),
+        count=str(len(table.rows)),
+        body=body,
     )
 
 
@@ -184,7 +191,7 @@ def _number(table: Table, index: int) -> str:
 
 def _columns(rows: Sequence[Sequence[Cell]], numeric: Sequence[int], indent: str) -> list[str]:
     """Align rows of cells as columns of text."""
-    cells = [[line(str(cell)) for cell in row] for row in rows]
+    cells = [[line(cell if isinstance(cell, str) else cell.text) for cell in row] for row in rows]
     count = max((len(row) for row in cells), default=0)
     widths = [
         max((len(row[index]) for row in cells if index < len(row)), default=0)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tritonic_nb.errors import brief
 from tritonic_nb.render import sparkline
-from tritonic_nb.render.markup import escape, fill, offered, shown, stylesheet
+from tritonic_nb.render.markup import Rich, escape, fill, offered, shown, stylesheet
 from tritonic_nb.render.statistics import Statistics, is_number, statistics_of
 
 __all__ = ["Summary", "human_bytes", "summarise"]
@@ -43,6 +43,8 @@ class Summary:
     statistics
         What its numbers are like; None for texts, for complex numbers, and where there is
         nothing.
+    words
+        What there is to say besides.
     """
 
     datatype: str
@@ -66,22 +68,32 @@ class Summary:
         return cls(datatype, shape, int(array.nbytes), where, known, ())
 
     def __str__(self) -> str:
-        alarms = [word for word, _ in self._alarms()]
-        drawn = [sparkline.blocks(self._bars)] if self._bars else []
-        return shown(", ".join([*self._head(), *self._figures(), *alarms, *drawn, *self._tail()]))
+        return shown(", ".join([self.tensor, *self._texts(), *filter(None, [self.where])]))
 
     __repr__ = __str__
 
     @property
     def html(self) -> str:
         """The same as HTML, to stand among other text; what is wrong with it is marked."""
-        alarms = [
-            f'<strong class="tnb-alarm">{escape(word)}</strong>' if wrong else escape(word)
+        where = [escape(self.where)] if self.where else []
+        values = self.values.html
+        return ", ".join([escape(self.tensor), *([values] if values else []), *where])
+
+    @property
+    def tensor(self) -> str:
+        """Datatype, shape and bytes."""
+        return f"{self.datatype} {list(self.shape)}, {human_bytes(self.nbytes)}"
+
+    @property
+    def values(self) -> Rich:
+        """The rest: what the elements are like."""
+        marked = [
+            f'<strong class="tnb-alarm">{_unbroken(word)}</strong>' if wrong else _unbroken(word)
             for word, wrong in self._alarms()
         ]
-        drawn = [sparkline.svg(self._bars)] if self._bars else []
-        words = [*map(escape, self._head()), *map(escape, self._figures()), *alarms]
-        return ", ".join([*words, *map(escape, self._tail())]) + "".join(f" {d}" for d in drawn)
+        words = [*map(_unbroken, self._figures()), *marked, *map(escape, self._sampling())]
+        drawn = f"{sparkline.svg(self._bars)} " if self._bars else ""
+        return Rich(shown(", ".join(self._texts())), drawn + ", ".join(words))
 
     def _repr_mimebundle_(
         self, include: Container[str] | None = None, exclude: Container[str] | None = None
@@ -98,8 +110,10 @@ class Summary:
             else (self.statistics.histogram)
         )
 
-    def _head(self) -> list[str]:
-        return [f"{self.datatype} {list(self.shape)}", human_bytes(self.nbytes)]
+    def _texts(self) -> list[str]:
+        alarms = [word for word, _ in self._alarms()]
+        drawn = [sparkline.blocks(self._bars)] if self._bars else []
+        return [*self._figures(), *alarms, *drawn, *self._sampling()]
 
     def _figures(self) -> list[str]:
         known = self.statistics
@@ -129,19 +143,14 @@ class Summary:
         )
         return [(f"{count:,} {word}", wrong) for count, word, wrong in counts if count]
 
-    def _tail(self) -> list[str]:
-        return [part for part in (self._sampling(), self.where) if part]
-
-    def _sampling(self) -> str:
+    def _sampling(self) -> list[str]:
         """Say which figures are not of every element."""
         known = self.statistics
-        if known is None:
-            return ""
-        if known.step > 1:
-            return f"all figures from 1 in {known.step:,}"
-        if known.histogram_step > 1 and self._bars:
-            return f"histogram from 1 in {known.histogram_step:,}"
-        return ""
+        if known is not None and known.step > 1:
+            return [f"all figures from 1 in {known.step:,}"]
+        if known is not None and known.histogram_step > 1 and self._bars:
+            return [f"histogram from 1 in {known.histogram_step:,}"]
+        return []
 
 
 def summarise(array: npt.NDArray[Any], where: str = "") -> str:
@@ -187,6 +196,11 @@ def human_bytes(count: int) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB" if abs(size) < 999.5 else f"{size:,.0f} TB"
+
+
+def _unbroken(figure: str) -> str:
+    """Keep a figure's name and its number on one line, as HTML."""
+    return escape(figure).replace(" ", "&nbsp;") if figure.count(" ") == 1 else escape(figure)
 
 
 def _number(value: float) -> str:

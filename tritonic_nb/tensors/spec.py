@@ -58,7 +58,7 @@ class TensorSpec(render.Described):
         rows = [
             ("datatype", self.datatype),
             ("shape", self.dims),
-            ("bytes", _nbytes_text(self)),
+            ("bytes per item" if self.batched else "bytes", _nbytes_text(self)),
             *([("optional", "yes")] if self.optional else []),
         ]
         return f"TensorSpec {self.name}", rows, ()
@@ -197,18 +197,16 @@ class ModelSpec(render.Described):
             *([("sequences", "yes: requests are never repeated")] if self.stateful else []),
             *([("parameters", ", ".join(self.parameters))] if self.parameters else []),
         ]
-        tables = [
-            render.Table(
-                kind,
-                ("name", "datatype", "shape", "bytes"),
-                [
-                    (spec.name, spec.datatype, spec.dims, _nbytes_text(spec))
-                    for spec in tensors.values()
-                ],
-            )
-            for kind, tensors in (("inputs", self.inputs), ("outputs", self.outputs))
-        ]
-        return f"ModelSpec {self.name}", rows, tables
+        table = render.Table(
+            "tensors",
+            ("name", "datatype", "shape", "bytes per item" if self.max_batch_size else "bytes"),
+            [
+                (f"{kind} {spec.name}", spec.datatype, spec.dims, _nbytes_text(spec))
+                for kind, tensors in (("input", self.inputs), ("output", self.outputs))
+                for spec in tensors.values()
+            ],
+        )
+        return f"ModelSpec {self.name}", rows, [table]
 
     @classmethod
     def from_server(
@@ -340,9 +338,8 @@ def _nbytes_text(spec: TensorSpec) -> str:
     if item is None:
         return "of any length"
     if shape is None:
-        return f"{item} for each element"
-    each = " for each item of the batch" if spec.batched else ""
-    return f"{render.human_bytes(item * math.prod(shape))}{each}"
+        return f"{item} B each element"
+    return render.human_bytes(item * math.prod(shape))
 
 
 def _text(value: Any, what: str) -> str:
