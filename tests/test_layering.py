@@ -33,6 +33,7 @@ ALLOWED = {
     "routine": {"memory", "regions", "result", "tensors", "transport"},
     "call": {"choice", "errors", "memory", "regions", "result", "routine", "tensors", "transport"},
     "result": {"errors", "frames", "images", "render"},
+    "differences": {"errors", "render", "result"},
     "workers": {"errors", "result"},
     "flight": {"errors", "frames", "render", "result", "tensors", "workers"},
     "session": {

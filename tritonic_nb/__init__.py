@@ -6,6 +6,7 @@ Start with :func:`serve` and :class:`Session`; `README.md` has an example.
 from __future__ import annotations
 
 from tritonic_nb import samples
+from tritonic_nb.differences import Difference, ResultDifference, diff
 from tritonic_nb.errors import TritonicError
 from tritonic_nb.frames import FrameSource
 from tritonic_nb.images import ImageTransform
@@ -18,12 +19,14 @@ from tritonic_nb.transport import SSLOptions
 from tritonic_nb.workers import InferenceFuture
 
 __all__ = [
+    "Difference",
     "FrameSource",
     "ImageTransform",
     "InferenceFuture",
     "InferenceResult",
     "ModelSpec",
     "RegionDescriptor",
+    "ResultDifference",
     "SSLOptions",
     "Server",
     "Session",
@@ -31,6 +34,7 @@ __all__ = [
     "TensorSpec",
     "TritonicError",
     "__version__",
+    "diff",
     "samples",
     "serve",
 ]

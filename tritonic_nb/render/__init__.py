@@ -7,6 +7,7 @@ knows nothing of sessions, models or servers.
 from __future__ import annotations
 
 from tritonic_nb.render.classes import classification
+from tritonic_nb.render.diff import Difference, compare
 from tritonic_nb.render.image import blend, overlay, show
 from tritonic_nb.render.markup import Rich
 from tritonic_nb.render.picture import Picture, display
@@ -19,6 +20,7 @@ __all__ = [
     "Cell",
     "Described",
     "Description",
+    "Difference",
     "Picture",
     "Progress",
     "Rich",
@@ -28,6 +30,7 @@ __all__ = [
     "blend",
     "card",
     "classification",
+    "compare",
     "display",
     "human_bytes",
     "line",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from tritonic_nb.render.markup import Rich, escape, fill, offered, shown, stylesheet
+from tritonic_nb.render.picture import Picture
 
 __all__ = ["Cell", "Described", "Description", "Table", "card", "line", "plain"]
 
@@ -55,24 +56,35 @@ Description: TypeAlias = tuple[str, Sequence[tuple[str, Cell]], Sequence[Table]]
 class Described:
     """Shows itself as a card in a notebook and as text in a terminal.
 
-    A class says by ``_described`` what of; that may do no I/O, and may not raise.
+    A class says by ``_described`` what of, and by ``_drawn`` whether there is a picture to
+    it; they may do no I/O, and may not raise.
     """
 
     def _described(self) -> Description:
         raise NotImplementedError
 
+    def _drawn(self) -> Picture | None:
+        return None
+
     def __repr__(self) -> str:
         return plain(*self._described())
 
     def _repr_html_(self) -> str:
-        return card(*self._described())
+        return self._card(self._described())
 
     def _repr_mimebundle_(
         self, include: Container[str] | None = None, exclude: Container[str] | None = None
-    ) -> dict[str, str]:
-        described = self._described()
-        data = {"text/plain": plain(*described), "text/html": card(*described)}
-        return offered(data, include, exclude)
+    ) -> dict[str, str] | tuple[dict[str, str], dict[str, dict[str, int]]]:
+        described, picture = self._described(), self._drawn()
+        data = {"text/plain": plain(*described), "text/html": self._card(described)}
+        if picture is None:
+            return offered(data, include, exclude)
+        more, metadata = picture._repr_mimebundle_(["image/png"])
+        return offered({**data, **more}, include, exclude), metadata
+
+    def _card(self, described: Description) -> str:
+        picture = self._drawn()
+        return card(*described, figure="" if picture is None else picture._img())
 
 
 def card(

@@ -17,10 +17,10 @@ from tritonic_nb.render import sparkline
 from tritonic_nb.render.markup import Rich, escape, fill, offered, shown, stylesheet
 from tritonic_nb.render.statistics import Statistics, is_number, statistics_of
 
-__all__ = ["Summary", "human_bytes", "summarise"]
+__all__ = ["TEXT_KINDS", "Summary", "datatype_name", "human_bytes", "quoted", "summarise"]
 
 _MOST_BYTES = 10**30  # of a wrong shape there may be more than a float holds
-_TEXT_KINDS = "OSUT"
+TEXT_KINDS = "OSUT"  # of NumPy dtypes whose elements are texts
 _MOST_TEXTS = 100_000  # whose sizes are looked at
 _FIRST_TEXTS = 3
 _LONGEST_TEXT = 24  # characters of one that is shown
@@ -58,8 +58,8 @@ class Summary:
     def of(cls, array: npt.NDArray[Any], where: str = "") -> Summary:
         """Look at an array; the parameters are those of :func:`summarise`."""
         array = np.asarray(array)
-        datatype, shape = _datatype(array.dtype), tuple(array.shape)
-        if array.dtype.kind in _TEXT_KINDS:
+        datatype, shape = datatype_name(array.dtype), tuple(array.shape)
+        if array.dtype.kind in TEXT_KINDS:
             nbytes, words = _texts(array)
             return cls(datatype, shape, nbytes, where, None, words)
         if not array.size:
@@ -78,6 +78,11 @@ class Summary:
         where = [escape(self.where)] if self.where else []
         values = self.values.html
         return ", ".join([escape(self.tensor), *([values] if values else []), *where])
+
+    @property
+    def line(self) -> Rich:
+        """Both."""
+        return Rich(str(self), self.html)
 
     @property
     def tensor(self) -> str:
@@ -122,7 +127,7 @@ class Summary:
         if self.datatype == "BOOL":
             return [f"{1 - known.zeros / known.count:.1%} true"]
         if known.minimum == known.maximum:
-            return [f"all {_number(known.minimum)}"]
+            return [f"{'all' if known.count > 1 else 'value'} {_number(known.minimum)}"]
         return [
             f"min {_number(known.minimum)}",
             f"max {_number(known.maximum)}",
@@ -217,7 +222,7 @@ def _texts(array: npt.NDArray[Any]) -> tuple[int, tuple[str, ...]]:
     least, most, typical = int(sizes.min()), int(sizes.max()), round(float(np.median(sizes)))
     count = f"{array.size:,} {'text' if array.size == 1 else 'texts'}"
     of = f"{least:,} B" if least == most else f"{least:,} to {most:,} B, typically {typical:,}"
-    first = [_quoted(item) for item in array.flat[:_FIRST_TEXTS].tolist()]
+    first = [quoted(item) for item in array.flat[:_FIRST_TEXTS].tolist()]
     more = ", …" if array.size > _FIRST_TEXTS else ""
     words = [f"{count} of {of}", *([f"sizes from 1 in {step:,}"] if step > 1 else [])]
     # With a step, the bytes of all are reckoned from those that were looked at.
@@ -231,7 +236,7 @@ def _text_nbytes(item: object) -> int:
     return len((item if isinstance(item, str) else brief(item)).encode("utf-8", "replace"))
 
 
-def _quoted(item: object) -> str:
+def quoted(item: object) -> str:
     """Write a text in quotes and short, with escapes for what cannot be shown."""
     if isinstance(item, bytes):
         start = item[: 4 * _LONGEST_TEXT]  # of UTF-8, at least as many characters as are shown
@@ -243,8 +248,9 @@ def _quoted(item: object) -> str:
     return text if len(item) <= _LONGEST_TEXT else f"{text}…"
 
 
-def _datatype(dtype: np.dtype[Any]) -> str:
-    if dtype.kind in _TEXT_KINDS:
+def datatype_name(dtype: np.dtype[Any]) -> str:
+    """Return Triton's name of a NumPy dtype, or NumPy's where Triton has none."""
+    if dtype.kind in TEXT_KINDS:
         return "BYTES"
     if dtype.kind == "b":
         return "BOOL"
