@@ -73,6 +73,8 @@ class ResultDifference(render.Described, Mapping[str, Difference]):
         for name, only in zip(self.names, (self.only_in_a, self.only_in_b), strict=True):
             if only:
                 rows.append((f"only in {name}", ", ".join(only)))
+        if self._most_different is not None:
+            rows.append(("drawn", f"{self._most_different}, which differs most"))
         table = render.Table(
             "outputs",
             ("name", "elements", "differ", "max error", "at", "mean error", "relative"),
@@ -83,12 +85,17 @@ class ResultDifference(render.Described, Mapping[str, Difference]):
         return f"Difference of {self.names[0]} and {self.names[1]}: {verdict}", rows, [table]
 
     def _drawn(self) -> render.Picture | None:
-        """Draw the output that differs most, as a part of its own size."""
-        drawn = (
-            (each.relative_error or 0.0, each) for each in self._outputs.values() if not each.same
-        )
-        worst = max(drawn, key=lambda pair: pair[0], default=None)
-        return None if worst is None else worst[1].picture()
+        return None if self._most_different is None else self[self._most_different].picture()
+
+    @property
+    def _most_different(self) -> str | None:
+        """The output that is drawn: the one that differs most, as a part of its own size."""
+        drawn = {
+            name: each.relative_error or 0.0
+            for name, each in self._outputs.items()
+            if not each.same and each.max_error is not None
+        }
+        return max(drawn, key=lambda name: drawn[name], default=None)
 
 
 def diff(
@@ -215,7 +222,7 @@ def _cells(name: str, each: Difference) -> tuple[str, ...]:
     if each.max_error is not None and each.where is not None:
         numbers = (
             f"{each.max_error:.4g}",
-            str(list(each.where)),
+            str(list(each.where)) if each.max_error else "",
             f"{each.mean_error:.4g}",
             f"{100 * (each.relative_error or 0):.3g}%",
         )

@@ -907,6 +907,63 @@ def test_reprs_say_what_matters_and_do_no_io(
     assert "simple" in repr(session)
 
 
+def test_regions_and_models_are_tables(open_session: Open) -> None:
+    """They are tuples as ever, and show themselves as tables."""
+    session = open_session("simple")
+    session.infer(INPUT0=ONES, INPUT1=ONES)
+    assert isinstance(session.regions, tuple)
+    assert len(repr(session.regions).splitlines()) == 2 + len(session.regions)
+    models = session.models()
+    assert isinstance(models, tuple)
+    assert "simple" in {model.name for model in models}
+    assert f"{len(models)} models, " in repr(models).splitlines()[0]
+    assert "<table" in models._repr_html_()
+
+
+def test_tab_completes_names(open_session: Open) -> None:
+    """IPython offers the names of tensors behind a bracket and a quote."""
+    from IPython.core.completer import IPCompleter, provisionalcompleter
+
+    session = open_session("simple")
+    result = session.infer(INPUT0=ONES, INPUT1=ONES)
+    names = {
+        "session": session, "result": result, "model": session.model_info,
+        "difference": tritonic_nb.diff(result, result),
+    }  # fmt: skip
+    completer = IPCompleter(namespace=names, use_jedi=False)
+    for begun, offered in (
+        ('result["', {"OUTPUT0", "OUTPUT1"}),
+        ('difference["', {"OUTPUT0", "OUTPUT1"}),
+        ('session.inputs["', {"INPUT0", "INPUT1"}),
+        ('session.model_info.outputs["', {"OUTPUT0", "OUTPUT1"}),
+        ('model.inputs["', {"INPUT0", "INPUT1"}),
+    ):
+        with provisionalcompleter():
+            found = {each.text for each in completer.completions(begun, len(begun))}
+        assert found == offered, begun
+
+
+def test_what_a_session_shows_of_many_tensors_is_short() -> None:
+    """The first eight of each kind; the model has them all."""
+    from tritonic_nb.session import _tensor_rows
+
+    specs = {f"in{i}": tritonic_nb.TensorSpec(f"in{i}", "FP32", (1,)) for i in range(50)}
+    rows = _tensor_rows("input", specs)
+    assert len(rows) == 9
+    assert rows[-1] == ("input", "… and 42 more: session.model_info")
+
+
+def test_inputs_say_what_was_taken(open_session: Open) -> None:
+    """Their names and shapes, and where the arrays lie; a closed session's are no error."""
+    session = open_session("simple")
+    session.inputs["INPUT0"][:] = 1
+    said = repr(session.inputs).splitlines()
+    assert said[0] == "InputViews of simple"
+    assert "region tritonic_nb-" in said[2] or "over the wire" in said[2]
+    assert "not taken yet" in said[3]
+    assert "<table" in session.inputs._repr_html_()
+
+
 def test_verbose_logs_requests_and_registrations(
     open_session: Open, protocol: str, caplog: pytest.LogCaptureFixture
 ) -> None:

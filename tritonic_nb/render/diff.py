@@ -125,19 +125,22 @@ class Difference(Described):
     @property
     def verdict(self) -> str:
         """The difference in one line."""
+        if self.max_error:
+            mean = f"{self.mean_error:.4g}"
+            return f"{self._share}, by {self.max_error:.4g} at most and {mean} on average"
+        return self._share
+
+    @property
+    def _share(self) -> str:
         if not self.a.size:
             return "both are empty"
-        if self.same and not self.max_error:
-            return "no difference"
-        of = f"of {self.a.size:,} elements"
+        of = f"of {self.a.size:,} element{'' if self.a.size == 1 else 's'}"
         if self.different:
             differ = "differs" if self.different == 1 else "differ"
-            share = f"{self.different:,} {of} {differ} ({_percent(self.different / self.a.size)})"
-        else:
-            share = f"none {of} differs by more than the tolerance"
-        if self.max_error is None:
-            return share
-        return f"{share}, by {self.max_error:.4g} at most and {self.mean_error:.4g} on average"
+            return f"{self.different:,} {of} {differ} ({_percent(self.different / self.a.size)})"
+        if self.max_error:
+            return f"none {of} differs by more than the tolerance"
+        return "no difference"
 
     def _described(self) -> Description:
         rows: list[tuple[str, Cell]] = [
@@ -151,13 +154,14 @@ class Difference(Described):
 
     @property
     def _title(self) -> str:
-        return f"Difference of {self.names[0]} and {self.names[1]}: {self.verdict}"
+        return f"Difference of {self.names[0]} and {self.names[1]}: {self._share}"
 
     def figures(self) -> list[tuple[str, str]]:
         """Return the figures in words, by name."""
         rows = []
         if self.max_error is not None and self.where is not None:
-            rows.append(("max error", f"{self.max_error:.4g} at {list(self.where)}"))
+            at = f" at {list(self.where)}" if self.max_error else ""
+            rows.append(("max error", f"{self.max_error:.4g}{at}"))
             rows.append(("mean error", f"{self.mean_error:.4g}"))
             rows.append(
                 ("relative", f"{_percent(self.relative_error)} of the mean of |{self.names[1]}|")
@@ -280,6 +284,8 @@ class _Found:
         self, errors: npt.NDArray[Any], differs: npt.NDArray[np.bool_], offset: int
     ) -> None:
         """Note the elements that are farthest apart, of which the first few are kept."""
+        if len(self.far) == _MOST_PLACES:
+            differs = differs & (errors > self.far[-1][0])
         positions = np.flatnonzero(differs)
         if len(positions) > _MOST_PLACES:
             # Stable, so that of equal ones the first are kept.

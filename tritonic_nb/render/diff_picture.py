@@ -19,8 +19,9 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from tritonic_nb.render import plot
-from tritonic_nb.render.image import encode_png, fit_within
-from tritonic_nb.render.picture import Picture
+from tritonic_nb.render.image import encode_jpeg, encode_png, fit_within
+from tritonic_nb.render.markup import escape, fill
+from tritonic_nb.render.picture import Picture, data_uri
 from tritonic_nb.render.statistics import is_number, statistics_of
 
 if TYPE_CHECKING:  # Matplotlib is imported when something is drawn
@@ -80,7 +81,16 @@ def side_by_side(
         part = _Part.of(a, b, where)
         card = _curves(a, b, names, where) if part is None else _maps(part, names)
     alt = f"{names[0]}, {names[1]} and their difference: {verdict}"
-    return Picture(encode_png(card), alt, width=_WIDTH)
+    # A saved notebook carries all of it along: photographs as JPEG, and the PNG, which few
+    # front ends show, with each pixel of the page once.
+    if part is not None and part.in_color:
+        paper = Image.new("RGB", card.size, plot.FACE)
+        paper.paste(card, mask=card)
+        source = data_uri(encode_jpeg(paper), "image/jpeg")
+    else:
+        source = data_uri(encode_png(card))
+    html = fill("card_figure", source=source, alt=escape(alt), width=str(_WIDTH))
+    return Picture(encode_png(card.reduce(plot.SCALE)), alt, width=_WIDTH, html=html)
 
 
 # --- maps --------------------------------------------------------------------------------------
@@ -104,6 +114,11 @@ class _Part:
     b: npt.NDArray[Any]
     note: str
     place: tuple[int, int] | None
+
+    @property
+    def in_color(self) -> bool:
+        """Whether it is an image in colour."""
+        return bool(self.a.shape[2] == 3)
 
     @classmethod
     def of(
@@ -147,7 +162,7 @@ def _is_image(a: npt.NDArray[Any], b: npt.NDArray[Any], channels: int) -> bool:
 
 
 def _maps(part: _Part, names: tuple[str, str]) -> Image.Image:
-    rows, columns, channels = part.a.shape
+    rows, columns, _ = part.a.shape
     size = fit_within((columns, rows), _PANEL, _TALLEST)
     reduced = _reduced(part.a, part.b, size[1] * plot.SCALE, size[0] * plot.SCALE)
     below = _TOP + size[1] + _SCALE_ROOM
@@ -164,7 +179,7 @@ def _maps(part: _Part, names: tuple[str, str]) -> Image.Image:
     for column, (values, title, scale) in enumerate(zip(reduced, titles, scales, strict=True)):
         left = plot.MARGIN + column * (_PANEL + _GAP)
         plot.draw_text(figure, left, _TOP - 8, title, room=_PANEL, bold=True)
-        in_color = column < 2 and channels == 3
+        in_color = column < 2 and part.in_color
         picture = _as_image(values, part.a.dtype) if in_color else _colored(values[..., 0], *scale)
         picture = picture.resize(
             (size[0] * plot.SCALE, size[1] * plot.SCALE), Image.Resampling.NEAREST

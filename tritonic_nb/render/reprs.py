@@ -57,7 +57,7 @@ class Described:
     """Shows itself as a card in a notebook and as text in a terminal.
 
     A class says by ``_described`` what of, and by ``_drawn`` whether there is a picture to
-    it; they may do no I/O, and may not raise.
+    it, whose HTML stands in the card; they may do no I/O, and may not raise.
     """
 
     def _described(self) -> Description:
@@ -84,7 +84,7 @@ class Described:
 
     def _card(self, described: Description) -> str:
         picture = self._drawn()
-        return card(*described, figure="" if picture is None else picture._img())
+        return card(*described, figure="" if picture is None else picture.html)
 
 
 def card(
