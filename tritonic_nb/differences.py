@@ -9,7 +9,7 @@ import numpy as np
 
 from tritonic_nb import render
 from tritonic_nb.errors import ArgumentError, TensorNameError, TritonicError, brief
-from tritonic_nb.render import Difference
+from tritonic_nb.render import Difference, Rich
 from tritonic_nb.result import InferenceResult
 
 __all__ = ["Difference", "ResultDifference", "diff"]
@@ -77,9 +77,9 @@ class ResultDifference(render.Described, Mapping[str, Difference]):
             rows.append(("drawn", f"{self._most_different}, which differs most"))
         table = render.Table(
             "outputs",
-            ("name", "elements", "differ", "max error", "at", "mean error", "relative"),
+            ("name", "differ", "max error", "at", "mean error", "relative"),
             [_cells(name, each) for name, each in self._outputs.items()],
-            numeric=(1, 2, 3, 5, 6),
+            numeric=(1, 2, 4, 5),
         )
         verdict = "no difference beyond the tolerance" if self.same else "they differ"
         return f"Difference of {self.names[0]} and {self.names[1]}: {verdict}", rows, [table]
@@ -217,13 +217,14 @@ def _origin(result: InferenceResult) -> str:
     return f"{result.model}{version}, {result.timings.total_ms:.2f} ms"
 
 
-def _cells(name: str, each: Difference) -> tuple[str, ...]:
-    numbers = ("", "", "", "")
+def _cells(name: str, each: Difference) -> tuple[render.Cell, ...]:
+    numbers: tuple[render.Cell, ...] = ("", "", "", "")
     if each.max_error is not None and each.where is not None:
+        at = str(list(each.where)) if each.max_error else ""
         numbers = (
             f"{each.max_error:.4g}",
-            str(list(each.where)) if each.max_error else "",
+            Rich.unbroken(at),
             f"{each.mean_error:.4g}",
             f"{100 * (each.relative_error or 0):.3g}%",
         )
-    return (name, f"{each.a.size:,}", f"{each.different:,}", *numbers)
+    return (name, f"{each.different:,} of {each.a.size:,}", *numbers)

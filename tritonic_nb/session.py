@@ -120,7 +120,7 @@ class ModelListing(render.Described, tuple[ModelStatus, ...]):
         columns = ("name", "version", "state", "reason")
         rows = [(m.name, m.version, m.state.lower() or "not loaded", m.reason) for m in self]
         shown = len(columns) if any(m.reason for m in self) else 3
-        table = render.Table("", columns[:shown], [row[:shown] for row in rows])
+        table = render.Table(None, columns[:shown], [row[:shown] for row in rows])
         ready = sum(m.state == "READY" for m in self)
         count = f"{len(self)} model{'' if len(self) == 1 else 's'}"
         return f"{count}, {ready} ready" if self else "no models", (), [table] if self else []

@@ -141,7 +141,7 @@ class InputViews(render.Described, Mapping[str, npt.NDArray[Any]]):
             for name, spec in model.inputs.items()
         ]
         columns = ("name", "datatype", "shape", "array")
-        return f"InputViews of {model.name}", (), [render.Table("", columns, rows)]
+        return f"InputViews of {model.name}", (), [render.Table(None, columns, rows)]
 
     def _ipython_key_completions_(self) -> list[str]:
         try:

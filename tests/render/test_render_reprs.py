@@ -142,7 +142,7 @@ def test_what_describes_itself_shows_text_and_html() -> None:
 
 def test_an_only_table_needs_no_heading() -> None:
     """Without a title a table stands in the card itself."""
-    table = Table("", ("name",), [("x",)])
+    table = Table(None, ("name",), [("x",)])
     assert parsed(card("1 thing", (), [table])).text == ["1 thing", "name", "x"]
     assert plain("1 thing", (), [table]) == "1 thing\n  name\n  x"
 

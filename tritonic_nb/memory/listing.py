@@ -16,9 +16,9 @@ class RegionListing(render.Described, tuple[RegionDescriptor, ...]):
     def _described(self) -> render.Description:
         total = render.human_bytes(sum(region.nbytes for region in self))
         count = f"{len(self)} region{'' if len(self) == 1 else 's'}"
-        return f"{count}, {total}" if self else "no regions", (), self.tables("")
+        return f"{count}, {total}" if self else "no regions", (), self.tables(None)
 
-    def tables(self, title: str = "regions") -> list[render.Table]:
+    def tables(self, title: str | None = "regions") -> list[render.Table]:
         """Return the table, or none where there is no region."""
         columns = ("tensor", "bytes", "state", "memory", "key")
         rows = [

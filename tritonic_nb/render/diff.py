@@ -19,6 +19,7 @@ from tritonic_nb.errors import (
     brief,
 )
 from tritonic_nb.render.diff_picture import side_by_side
+from tritonic_nb.render.markup import Rich
 from tritonic_nb.render.picture import Picture
 from tritonic_nb.render.reprs import Cell, Described, Description, Table
 from tritonic_nb.render.statistics import is_number
@@ -178,8 +179,8 @@ class Difference(Described):
         return rows
 
     def _tables(self) -> list[Table]:
-        rows = [
-            (str(list(place.index)), place.a, place.b,
+        rows: list[tuple[Cell, ...]] = [
+            (Rich.unbroken(str(list(place.index))), place.a, place.b,
              "" if math.isinf(place.error) else f"{place.error:.4g}")
             for place in self.places
         ]  # fmt: skip

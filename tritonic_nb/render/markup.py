@@ -10,8 +10,9 @@ from functools import cache
 from pathlib import Path
 from string import Template
 
-__all__ = ["Rich", "escape", "fill", "offered", "shown", "stylesheet"]
+__all__ = ["Rich", "escape", "fill", "offered", "shown", "stylesheet", "unbroken"]
 
+_UNBROKEN = 30  # characters
 _FOLDER = Path(__file__).resolve().parent
 # Control characters, with which a text could command a terminal, and half characters
 # (JSON can spell them), which no notebook can save. Line breaks and tabs are fine.
@@ -25,6 +26,11 @@ class Rich:
     text: str
     html: str
 
+    @classmethod
+    def unbroken(cls, text: str) -> Rich:
+        """Return words that stay on one line, such as a shape."""
+        return cls(text, unbroken(text))
+
 
 def shown(text: object) -> str:
     """Return text with a mark in the place of each character that cannot be shown."""
@@ -34,6 +40,12 @@ def shown(text: object) -> str:
 def escape(text: str) -> str:
     """Make text safe in HTML, in an element as well as in a quoted attribute."""
     return html.escape(shown(text), quote=True)
+
+
+def unbroken(text: str) -> str:
+    """Make text safe in HTML, and keep it on one line unless it is long."""
+    html_text = escape(text)
+    return html_text.replace(" ", "&nbsp;") if len(text) <= _UNBROKEN else html_text
 
 
 def fill(name: str, **values: str) -> str:

@@ -30,7 +30,7 @@ class Table:
     Parameters
     ----------
     title
-        Stands above the table, with the number of its rows; ``""`` for a card's only table,
+        Stands above the table, with the number of its rows; None for a card's only table,
         which does not fold by itself.
     columns
         The names of the columns.
@@ -42,7 +42,7 @@ class Table:
         Whether the table is unfolded at first.
     """
 
-    title: str
+    title: str | None
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     numeric: Sequence[int] = ()
@@ -141,8 +141,10 @@ def plain(title: str, rows: Sequence[tuple[str, Cell]] = (), tables: Sequence[Ta
     """
     lines = [line(title), *_columns(rows, (), "  ")]
     for table in tables:
-        indent = "    " if table.title else "  "
-        lines.extend([f"  {line(table.title)} ({len(table.rows)})"] if table.title else [])
+        indent = "  "
+        if table.title is not None:
+            lines.append(f"  {line(table.title)} ({len(table.rows)})")
+            indent = "    "
         chosen = [table.columns, *table.rows[:_MOST_ROWS]]
         lines.extend(_columns(chosen, table.numeric, indent))
         lines.extend(f"{indent}{rest}" for rest in _rest(table))
@@ -173,7 +175,7 @@ def _table(table: Table) -> str:
         ),
         body="\n".join(f"<tr>{row}</tr>" for row in rows),
     )
-    if not table.title:
+    if table.title is None:
         return body
     return fill(
         "section",

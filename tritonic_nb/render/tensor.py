@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tritonic_nb.errors import brief
 from tritonic_nb.render import sparkline
-from tritonic_nb.render.markup import Rich, escape, fill, offered, shown, stylesheet
+from tritonic_nb.render.markup import Rich, escape, fill, offered, shown, stylesheet, unbroken
 from tritonic_nb.render.statistics import Statistics, is_number, statistics_of
 
 __all__ = ["TEXT_KINDS", "Summary", "datatype_name", "human_bytes", "quoted", "summarise"]
@@ -68,7 +68,7 @@ class Summary:
         return cls(datatype, shape, int(array.nbytes), where, known, ())
 
     def __str__(self) -> str:
-        return shown(", ".join([self.tensor, *self._texts(), *filter(None, [self.where])]))
+        return shown(", ".join([self.tensor.text, *self._texts(), *filter(None, [self.where])]))
 
     __repr__ = __str__
 
@@ -77,7 +77,7 @@ class Summary:
         """The same as HTML, to stand among other text; what is wrong with it is marked."""
         where = [escape(self.where)] if self.where else []
         values = self.values.html
-        return ", ".join([escape(self.tensor), *([values] if values else []), *where])
+        return ", ".join([self.tensor.html, *([values] if values else []), *where])
 
     @property
     def line(self) -> Rich:
@@ -85,18 +85,24 @@ class Summary:
         return Rich(str(self), self.html)
 
     @property
-    def tensor(self) -> str:
+    def tensor(self) -> Rich:
         """Datatype, shape and bytes."""
-        return f"{self.datatype} {list(self.shape)}, {human_bytes(self.nbytes)}"
+        parts = f"{self.datatype} {list(self.shape)}", human_bytes(self.nbytes)
+        return Rich(", ".join(parts), ", ".join(map(unbroken, parts)))
 
     @property
     def values(self) -> Rich:
         """The rest: what the elements are like."""
         marked = [
-            f'<strong class="tnb-alarm">{_unbroken(word)}</strong>' if wrong else _unbroken(word)
+            f'<strong class="tnb-alarm">{unbroken(word)}</strong>' if wrong else unbroken(word)
             for word, wrong in self._alarms()
         ]
-        words = [*map(_unbroken, self._figures()), *marked, *map(escape, self._sampling())]
+        figures = self._figures()
+        words = [
+            *map(escape if self.words else unbroken, figures),
+            *marked,
+            *map(escape, self._sampling()),
+        ]
         drawn = f"{sparkline.svg(self._bars)} " if self._bars else ""
         return Rich(shown(", ".join(self._texts())), drawn + ", ".join(words))
 
@@ -201,11 +207,6 @@ def human_bytes(count: int) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB" if abs(size) < 999.5 else f"{size:,.0f} TB"
-
-
-def _unbroken(figure: str) -> str:
-    """Keep a figure's name and its number on one line, as HTML."""
-    return escape(figure).replace(" ", "&nbsp;") if figure.count(" ") == 1 else escape(figure)
 
 
 def _number(value: float) -> str:
