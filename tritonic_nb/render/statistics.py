@@ -276,7 +276,8 @@ def _moments(values: npt.NDArray[Any], extent: _Extent) -> tuple[float | None, f
         total = count + numbers.size
         # Not a dot product: BLAS shares it out to threads, which wait for one another for
         # half a second where other processes use the cores.
-        squares += float(np.square(numbers, out=numbers).sum()) + apart * apart * count * numbers.size / total
+        squares += float(np.square(numbers, out=numbers).sum())
+        squares += apart * apart * count * numbers.size / total
         mean += apart * numbers.size / total
         count = total
     return (
