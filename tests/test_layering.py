@@ -18,7 +18,7 @@ ALLOWED = {
     "tensors": {"errors"},
     "images": {"errors", "tensors"},
     "frames": {"errors", "images"},
-    "inputs": {"errors", "images", "tensors"},
+    "inputs": {"errors", "images", "memory", "tensors"},
     "memory": {"errors", "tensors", "render"},
     "transport": {"errors", "tensors"},
     "server": {"errors", "render"},

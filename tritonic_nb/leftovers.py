@@ -100,7 +100,7 @@ def _registered(transport: Transport) -> tuple[str, ...]:
 
     owners = {
         name: pid
-        for region in transport.system_regions()
+        for region in transport.registered_regions()
         if (pid := owner_pid(name := str(region.get("name")))) is not None
         and region.get("key") == f"/{name}"
     }
@@ -135,7 +135,7 @@ def _unregister(transport: Transport | None, name: str) -> bool:
     if transport is None:
         return False
     try:
-        transport.unregister_system(name)
+        transport.unregister(name)
     except RegionInUseError:
         _log.debug("region %s is still in use", name)
         return False

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy.typing as npt
 
@@ -40,7 +40,13 @@ from tritonic_nb.frames import open_frames
 from tritonic_nb.images import ImageTransform
 from tritonic_nb.inputs import OPTIONS, Prepared, prepare, transform_of
 from tritonic_nb.leftovers import Leftovers, find_leftovers
-from tritonic_nb.memory import Region, RegionDescriptor, SharedMemoryType, require_supported
+from tritonic_nb.memory import (
+    Region,
+    RegionDescriptor,
+    SharedMemoryType,
+    Tensor,
+    require_supported,
+)
 from tritonic_nb.monitoring import holders_text
 from tritonic_nb.preflight import PoolOwner, Preflight, preflight
 from tritonic_nb.regions import Need, RegionSet, Slot, answered
@@ -219,7 +225,7 @@ class Session:
         self._mode = _checked_mode(mode)
         self._setup = Setup(*_checked_kinds(shared_memory, device, output_shared_memory))
         self._transport = connect(url, {**own_headers, **(headers or {})}, options, protocol)
-        self._regions = RegionSet(self._transport, mode=self._mode, holders=holders_text)
+        self._regions = RegionSet(self._transport, mode=self._mode, holders=_holders)
         # Through a weak reference: a session that is forgotten is to go at once.
         self._views = InputViews(weakref.ref(self), self._regions.slot(held=True))
         self._closing = False
@@ -788,7 +794,7 @@ class Session:
             model=reply.model or call.model.name,
             version=reply.version,
             request_id=reply.request_id,
-            outputs=arrays,
+            outputs=cast("Mapping[str, npt.NDArray[Any]]", arrays),  # or much like them
             timings=watch.timings(),
             places=places,
             wire_nbytes=reply.sent_nbytes + reply.received_nbytes,
@@ -1020,7 +1026,8 @@ class Session:
         if ready is not None:
             if not call.in_place:
                 for name, array in call.tensors.items():
-                    ready.regions["input", name].write(array)
+                    slot.write(ready.regions["input", name], array)
+            self._bring(slot, call)
             return ready
         while True:
             ends = self._regions.ends
@@ -1035,7 +1042,14 @@ class Session:
                     raise
             else:
                 self._regions.leave_crowd(slot)
+                self._bring(slot, call)
                 return None
+
+    def _bring(self, slot: Slot, call: Call) -> None:
+        """Have all inputs in place before the request goes out."""
+        for region in call.lent.values():
+            slot.bring(region)
+        slot.finish_copies()
 
     def _fill_once(self, slot: Slot, call: Call, watch: Stopwatch) -> None:
         for name, array in call.tensors.items():
@@ -1045,7 +1059,7 @@ class Session:
             nbytes = codec.encoded_nbytes(array)
             region = self._place(slot, call.setup, ("input", name), nbytes, watch.left_s())
             if region is not None:
-                region.write(array)
+                slot.write(region, array)
         for output, known in call.routine.known_nbytes.items():
             nbytes = self._guessed_nbytes(call, output) if known is None else known
             tensor = ("output", output)
@@ -1154,20 +1168,20 @@ class Session:
 
     def _collect(
         self, slot: Slot, call: Call, request: InferRequest, reply: InferReply, *, copy: bool
-    ) -> dict[str, npt.NDArray[Any]]:
+    ) -> dict[str, Tensor]:
         """Return the reply's arrays, from the wire and from the regions."""
-        arrays = {}
+        arrays: dict[str, Tensor] = {}
         learned = call.setup.learned
         for requested in request.outputs:
             name = requested.name
             if name not in reply.outputs:  # a model may leave an output out
                 continue
             output = reply.outputs[name]
-            array = output.array
+            array: Tensor | None = output.array
             region = slot.regions.get(("output", name))
             if array is None and requested.region is not None and region is not None:
-                array = region.read(
-                    output.datatype, output.shape, nbytes=requested.region.nbytes, copy=copy
+                array = slot.read(
+                    region, output.datatype, output.shape, nbytes=requested.region.nbytes, copy=copy
                 )
             if array is None:
                 raise SharedMemoryError(
@@ -1178,6 +1192,7 @@ class Session:
             if call.routine.known_nbytes[name] is None:
                 learned[name] = max(learned.get(name, 0), codec.encoded_nbytes(array))
             arrays[name] = array
+        slot.finish_copies()
         return arrays
 
     # The end
@@ -1344,6 +1359,11 @@ def _checked_mode(mode: int) -> int:
             "give 0o600, 0o660 or 0o666",
         )
     return mode
+
+
+def _holders(kind: SharedMemoryType, _device: int) -> str:
+    """Tell who holds the most of the memory of a kind, for the message of an error."""
+    return holders_text() if kind is SharedMemoryType.SYSTEM else ""
 
 
 def _close(regions: RegionSet, transport: Transport) -> None:

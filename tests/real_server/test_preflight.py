@@ -13,7 +13,7 @@ import pytest
 import tritonic_nb
 from tests.own_shm import WHY_NOT, own_dev_shm
 from tritonic_nb.errors import ArgumentError, BatchSizeError, TensorNameError, TensorShapeError
-from tritonic_nb.memory.system import SHM_DIR
+from tritonic_nb.memory.shm_file import SHM_DIR
 
 Open = Callable[..., tritonic_nb.Session]
 ONES = np.ones((1, 16), np.int32)
