@@ -189,13 +189,13 @@ class Devices(Sequence[Device]):
             return "No GPU", [("why", self.explanation)], []
         driver = self.found[0].driver
         title = f"GPUs, NVIDIA driver {driver}" if driver else "GPUs"
-        columns = ["GPU", "name", "memory used", "of", "free", "busy"]
+        columns = ["GPU", "name", "memory", "used", "free", "busy"]
         rows = [_cells(device) for device in self.found]
-        numeric = [2, 3, 4, 5]
         if any(device.cuda_index is not None for device in self.found):
             columns.append("CUDA device")
-            rows = [[*row, _text(each.cuda_index)] for row, each in zip(rows, self, strict=True)]
-            numeric.append(6)
+            for row, device in zip(rows, self.found, strict=True):
+                row.append(_text(device.cuda_index))
+        numeric = [0, *range(2, len(columns))]
         return title, [], [render.Table("devices", columns, rows, numeric)]
 
 
@@ -526,7 +526,11 @@ def _cells(device: Device) -> list[str]:
     if used is None or total is None or free is None:
         memory = ["not told", "", ""]
     else:
-        memory = [f"{human_bytes(used)}, {used / total:.0%}", human_bytes(total), human_bytes(free)]
+        memory = [
+            human_bytes(total),
+            f"{human_bytes(used)} ({used / total:.0%})",
+            human_bytes(free),
+        ]
     return [str(device.index), device.name, *memory, _text(device.utilization_percent, "%")]
 
 
