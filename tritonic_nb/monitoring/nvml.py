@@ -255,19 +255,19 @@ def device_holders(device: int | str) -> tuple[DeviceHolder, ...]:
 
     Those of which NVML does not tell how much come last. Never raises: empty where
     nobody holds any, and where NVML does not tell. In a container NVML may hide the
-    processes of others.
+    processes of others. Early versions of cuda-python do not list those that only draw.
 
     Parameters
     ----------
     device
         The UUID of a GPU or an instance, or NVML's number of a GPU.
     """
-    found = _library.look()
-    board = None if isinstance(found, _Unavailable) else found.board(device)
-    if isinstance(found, _Unavailable) or board is None:
+    place = _place(device)
+    if place is None:
         return ()
+    calls, board = place
     held: dict[int, int | None] = {}
-    for pid, nbytes in _processes(found.calls, board.handle):
+    for pid, nbytes in _processes(calls, board.handle):
         # One that computes and draws is in two lists, with all that it holds in each.
         held[pid] = max((n for n in (held.get(pid), nbytes) if n is not None), default=None)
     holders = (DeviceHolder(pid, process_name(pid), nbytes) for pid, nbytes in held.items())
@@ -510,10 +510,18 @@ def _digits(uuid: bytes | str) -> str:
     return text.removeprefix("GPU-").removeprefix("MIG-").replace("-", "").lower()
 
 
-def _label(device: int | str) -> str:
+def _place(device: int | str) -> tuple[_Calls, _Board] | None:
+    """Return what to ask, and for which GPU or instance; None if it is not to be seen."""
     found = _library.look()
-    board = None if isinstance(found, _Unavailable) else found.board(device)
-    return "the GPU" if board is None else f"GPU {board.index} ({printable(board.name)})"
+    if isinstance(found, _Unavailable):
+        return None
+    board = found.board(device)
+    return None if board is None else (found.calls, board)
+
+
+def _label(device: int | str) -> str:
+    place = _place(device)
+    return f"GPU {place[1].index} ({printable(place[1].name)})" if place else "the GPU"
 
 
 def _amount(holders: Sequence[DeviceHolder]) -> str:
