@@ -58,7 +58,7 @@ DOORS = {
     "httptools": {"transport"},
     "grpc": {"transport"},
     "google": {"transport"},
-    "cuda": {"memory"},
+    "cuda": {"memory", "monitoring"},
     "matplotlib": {"render"},
     "IPython": {"render"},
     "tqdm": {"render"},
