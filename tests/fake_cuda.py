@@ -28,6 +28,12 @@ PREFIX = "fake_gpu-"
 OK = real.cudaError_t.cudaSuccess
 INVALID = real.cudaError_t.cudaErrorInvalidValue
 MIB = 2**20
+# How many values a function gives besides its status; with an error they are None.
+VALUES = {
+    "cudaGetDeviceCount": 1, "cudaGetDevice": 1, "cudaMemGetInfo": 2, "cudaGetDeviceProperties": 1,
+    "cudaMalloc": 1, "cudaIpcGetMemHandle": 1, "cudaHostAlloc": 1, "cudaPointerGetAttributes": 1,
+    "cudaStreamCreateWithFlags": 1, "cudaEventCreateWithFlags": 1,
+}  # fmt: skip
 
 
 class Memory:
@@ -130,7 +136,9 @@ class FakeCuda:
             with self._lock:
                 self.calls.append((name, *arguments))
                 status = self._failure(name)
-                return (status, None) if status is not None else found(*arguments)
+                if status is None:
+                    return found(*arguments)
+                return (status, *(None,) * VALUES.get(name, 0))
 
         return call
 

@@ -202,7 +202,11 @@ def preflight(
     if SharedMemoryType.CUDA in kinds.values():
         free, total, more = _device_problems(device, by_kind[SharedMemoryType.CUDA])
         problems += more
-        remedies += ["use shared_memory='system'"] if more else []
+        remedies += (
+            ["choose another device (session.devices()), or use shared_memory='system'"]
+            if more
+            else []
+        )
     return Preflight(
         model=model.name,
         requirements=required,

@@ -104,7 +104,8 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         As the server gave them.
     outputs
         The arrays. They are the caller's own; where ``copy=False`` was asked for,
-        those that came through shared memory are read-only views (``BYTES`` never).
+        those that came through shared memory are views (``BYTES`` never): read-only
+        NumPy arrays, or, of CUDA shared memory, a :class:`~tritonic_nb.DeviceArray`.
     timings
         Where the time went.
     places
@@ -306,7 +307,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
                 "class: [classes] or [batch, classes]",
                 "name another output: top_k(output=...)",
             )
-        return _row(array, item, 1, name)
+        return _row(np.asarray(array), item, 1, name)  # from a device, it is copied
 
     def _is_scores(self, array: npt.NDArray[Any]) -> bool:
         """Whether an output has one score for each class, of each picture if there are any."""
@@ -325,7 +326,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         for name, array in self.outputs.items():
             maps = array.ndim == 3 and len(array) == len(self.images) and array.dtype.kind == "f"
             if maps and _HEAT_NAME.search(name):
-                return _row(array, item, 2, name)
+                return _row(np.asarray(array), item, 2, name)
         return None
 
     def _names(self, labels: Sequence[str] | None, count: int) -> Sequence[str]:

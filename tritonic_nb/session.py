@@ -45,9 +45,16 @@ from tritonic_nb.memory import (
     RegionDescriptor,
     SharedMemoryType,
     Tensor,
+    device_uuids,
     require_supported,
 )
-from tritonic_nb.monitoring import holders_text
+from tritonic_nb.monitoring import (
+    Devices,
+    device_holders_text,
+    devices,
+    holders_text,
+    with_cuda_indices,
+)
 from tritonic_nb.preflight import PoolOwner, Preflight, preflight
 from tritonic_nb.regions import Need, RegionSet, Slot, answered
 from tritonic_nb.result import InferenceResult
@@ -449,6 +456,19 @@ class Session:
         """The CUDA device for CUDA shared memory."""
         return self._setup.device
 
+    def devices(self) -> Devices:
+        """Return the GPUs of this machine, with the memory that is free and used now.
+
+        Returns
+        -------
+        Devices
+            A sequence, in the order of NVIDIA's management library (NVML): name, UUID,
+            bytes of memory, driver, and ``cuda_index``, the number to give as `device`.
+            Empty where there is none, with the ``reason`` and an ``explanation``.
+        """
+        found = devices(refresh=True)
+        return with_cuda_indices(found, device_uuids()) if found else found
+
     def set_shared_memory(
         self,
         kind: SharedMemoryType | str,
@@ -475,6 +495,11 @@ class Session:
             If there is no such kind.
         SharedMemoryUnsupportedError, NoCudaDeviceError
             If this machine has no such memory.
+
+        Examples
+        --------
+        >>> session.set_shared_memory("cuda", device=1)
+        >>> session.set_shared_memory("cuda", output="system")  # the answer is read on the host
         """
         with self._open():
             kinds, device = _checked_kinds(kind, device, output)
@@ -708,7 +733,10 @@ class Session:
         inputs
             Arrays by name; or, for a model with one input, the array alone.
             None sends what lies in :attr:`inputs`. Arrays must have the model's
-            datatype and rank; lists of numbers are converted if they fit. An
+            datatype and rank; lists of numbers are converted if they fit. Arrays on a
+            CUDA device (CuPy, PyTorch, JAX, anything with DLPack or
+            ``__cuda_array_interface__``) go into a CUDA region without touching the
+            host, and are copied to the host where the input goes another way. An
             input that looks like a picture also takes one: a path, a
             ``PIL.Image``, the bytes of a file, an array of pixels (``[H, W]`` or
             ``[H, W, channels]`` of uint8, floats from 0 to 1, or
@@ -721,9 +749,10 @@ class Session:
             name of a preset, or None for :attr:`transform`.
         copy
             False gives read-only views of shared memory, without a copy, where
-            an output came through it (``BYTES`` are always copies). They stay
-            readable for as long as they are kept; the session uses another
-            region meanwhile.
+            an output came through it (``BYTES`` are always copies): NumPy arrays, and
+            for CUDA shared memory a :class:`~tritonic_nb.DeviceArray`, which CuPy,
+            PyTorch and JAX take as it is. They stay readable for as long as they, or
+            what was made of them, are kept; the session uses another region meanwhile.
         timeout
             The time limit in seconds for all that the server is asked, where it
             differs from the session's.
@@ -1361,9 +1390,12 @@ def _checked_mode(mode: int) -> int:
     return mode
 
 
-def _holders(kind: SharedMemoryType, _device: int) -> str:
+def _holders(kind: SharedMemoryType, device: int) -> str:
     """Tell who holds the most of the memory of a kind, for the message of an error."""
-    return holders_text() if kind is SharedMemoryType.SYSTEM else ""
+    if kind is not SharedMemoryType.CUDA:
+        return holders_text()
+    uuids = device_uuids()
+    return device_holders_text(uuids[device], label=f"CUDA device {device}") if uuids else ""
 
 
 def _close(regions: RegionSet, transport: Transport) -> None:

@@ -126,10 +126,13 @@ def device_memory(device: int) -> tuple[int, int]:
 def device_uuids() -> tuple[str, ...]:
     """Return the UUIDs of the devices in the order of CUDA's numbers, as NVML writes them.
 
-    Empty where there is no device.
+    Empty where there is no device, or they cannot be asked.
     """
     count, _ = device_count()
-    return tuple(_uuid(device) for device in range(count))
+    try:
+        return tuple(_uuid(device) for device in range(count))
+    except SharedMemoryError:
+        return ()
 
 
 def _uuid(device: int) -> str:
@@ -351,9 +354,9 @@ def _error(runtime: Any, status: Any, doing: str) -> SharedMemoryError:
             f"{doing}: no CUDA device was found: {why} ({told})", f"{remedy}; or {_WITHOUT}"
         )
     if name == "cudaErrorInvalidDevice":
-        count, _ = device_count()
+        _, count = runtime.cudaGetDeviceCount()  # asked at once: this error may be its own
         return NoCudaDeviceError(
-            f"{doing}: there is no such CUDA device; this process sees {count} ({told})",
+            f"{doing}: there is no such CUDA device; this process sees {count or 0} ({told})",
             f"see session.devices(), or {_WITHOUT}",
         )
     if name == "cudaErrorMemoryAllocation":
