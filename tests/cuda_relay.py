@@ -205,7 +205,12 @@ def _serve_grpc(made: Relay) -> Callable[[], None]:
                 lambda message, context: answer(method, message, context)
             )
 
-    server = grpc.server(ThreadPoolExecutor(8), handlers=[Everything()])
+    pool = ThreadPoolExecutor(8)
+    barrier = threading.Barrier(9)  # all of its threads are there from the start
+    for _ in range(8):
+        pool.submit(barrier.wait)
+    barrier.wait()
+    server = grpc.server(pool, handlers=[Everything()])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     made.grpc_url = f"127.0.0.1:{port}"
@@ -213,5 +218,6 @@ def _serve_grpc(made: Relay) -> Callable[[], None]:
     def stop() -> None:
         server.stop(0).wait()
         channel.close()
+        pool.shutdown()
 
     return stop

@@ -278,7 +278,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
             "outputs",
             ("name", "values", "travelled by"),
             [
-                (name, render.summarise(array), str(self.places[("output", name)]))
+                (name, _summary(array), str(self.places[("output", name)]))
                 for name, array in self.outputs.items()
             ],
         )
@@ -346,6 +346,11 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
                 f"{type(error).__name__}: {error}",
                 remedy,
             ) from error
+
+
+def _summary(array: Any) -> str:
+    """Describe an array; one on a device stays there, as a repr reads nothing from it."""
+    return render.summarise(array) if isinstance(array, np.ndarray) else str(array)
 
 
 def probabilities(scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
