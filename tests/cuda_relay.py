@@ -82,6 +82,7 @@ def _handler(relay: Relay) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 30
+        disable_nagle_algorithm = True  # or each reply waits 40 ms for the head's receipt
 
         def log_message(self, *_arguments: Any) -> None:
             """Be silent."""

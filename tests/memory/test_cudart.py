@@ -26,9 +26,9 @@ CALLS: dict[str, Callable[[], Any]] = {
     "cudaMemGetInfo": lambda: cudart.device_memory(1),
     "cudaMalloc": lambda: cudart.allocate(1, 100, "input 'x'", []),
     "cudaIpcGetMemHandle": lambda: cudart.ipc_handle(1, 1, "input 'x'"),
-    "cudaFree": lambda: cudart.free(1, 1),
-    "cudaStreamCreateWithFlags": lambda: cudart.create_stream(1),
-    "cudaEventCreateWithFlags": lambda: cudart.create_event(1),
+    "cudaFree": lambda: cudart.free(1, [(0, 1)]),
+    "cudaStreamCreateWithFlags": lambda: cudart.create_stream(1, []),
+    "cudaEventCreateWithFlags": lambda: cudart.create_event(1, []),
     "cudaDeviceSynchronize": lambda: cudart.wait_for_device(1),
 }
 EVERYWHERE: dict[str, Callable[[], Any]] = {
@@ -36,13 +36,13 @@ EVERYWHERE: dict[str, Callable[[], Any]] = {
     "cudaGetDevice": lambda: cudart.device_memory(1),
     "cudaSetDevice": lambda: cudart.device_memory(1),
     "cudaHostAlloc": lambda: cudart.allocate_pinned(100, []),
-    "cudaFreeHost": lambda: cudart.free_pinned(1),
+    "cudaFreeHost": lambda: cudart.free_pinned([(0, 1)]),
     "cudaMemcpyAsync": lambda: cudart.copy(1, 2, 3, 4),
     "cudaStreamSynchronize": lambda: cudart.wait_for_stream(4),
-    "cudaStreamDestroy": lambda: cudart.destroy_stream(4),
+    "cudaStreamDestroy": lambda: cudart.destroy_stream([(0, 4)]),
     "cudaEventRecord": lambda: cudart.record(4, 5),
     "cudaEventSynchronize": lambda: cudart.wait_for_event(4),
-    "cudaEventDestroy": lambda: cudart.destroy_event(4),
+    "cudaEventDestroy": lambda: cudart.destroy_event([(0, 4)]),
     "cudaGetDeviceCount": lambda: cudart.check_device(0),
     "cudaPointerGetAttributes": lambda: cudart.device_of(1),
 }
@@ -106,7 +106,7 @@ def test_the_device_is_restored(cuda: FakeCuda, name: str) -> None:
     """After a call that worked and after one that failed, this thread's device is as before."""
     made = cudart.allocate(1, 100, "x", [])
     calls = {**CALLS, "cudaIpcGetMemHandle": lambda: cudart.ipc_handle(1, made, "x"),
-             "cudaFree": lambda: cudart.free(1, made)}  # fmt: skip
+             "cudaFree": lambda: cudart.free(1, [(0, made)])}  # fmt: skip
     seen: list[int] = []
     inner = object.__getattribute__(cuda, name)
 
@@ -155,7 +155,7 @@ def test_what_the_errors_say(
     """The causes that people meet are told in words."""
     cuda.fail["cudaStreamCreateWithFlags"] = getattr(real.cudaError_t, said)
     with pytest.raises(error, match=words):
-        cudart.create_stream(0)
+        cudart.create_stream(0, [])
 
 
 def test_a_device_that_is_not_there(cuda: FakeCuda) -> None:

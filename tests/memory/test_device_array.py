@@ -181,7 +181,7 @@ def test_arrays_of_other_libraries_are_taken(
             assert (taken.size, taken.nbytes, taken.ndim) == (array.size, array.nbytes, array.ndim)
             assert "cudaMemcpyAsync" not in cuda.names()
             assert taken.to_numpy().tobytes() == array.tobytes()
-            cudart.free(1, theirs.address)
+            cuda.cudaFree(theirs.address)
     assert cuda.current == 0
 
 
@@ -196,7 +196,7 @@ def test_what_another_stream_still_writes_is_waited_for(cuda: FakeCuda) -> None:
         copies.to_host(taken, target)
     assert theirs.asked_on == [None, stream]
     np.testing.assert_array_equal(target, np.arange(5))
-    cudart.free(1, theirs.address)
+    cuda.cudaFree(theirs.address)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_the_interface_s_stream_is_waited_for(
         until_copy = cuda.calls[: cuda.names().index("cudaMemcpyAsync")]
         synchronising = [call for call in until_copy if "Synchronize" in call[0]]
         assert synchronising == ([waits] if waits else [])
-    cudart.free(1, theirs.address)
+    cuda.cudaFree(theirs.address)
 
 
 def test_strides_that_say_nothing_count_as_contiguous(cuda: FakeCuda) -> None:
@@ -237,7 +237,7 @@ def test_strides_that_say_nothing_count_as_contiguous(cuda: FakeCuda) -> None:
             DeviceArray.of(WithInterface(array, strides=strides), "IN")
         assert "ascontiguousarray" in e.value.remedy
     for memory in list(cuda.device_memory):
-        cudart.free(1, memory)
+        cuda.cudaFree(memory)
 
 
 def test_a_library_that_refuses_is_our_error(cuda: FakeCuda) -> None:
@@ -254,7 +254,7 @@ def test_a_library_that_refuses_is_our_error(cuda: FakeCuda) -> None:
     with pytest.raises(TensorDatatypeError, match="no counterpart"):
         DeviceArray.of(WithInterface(np.ones(3, np.complex64)), "IN")
     for memory in list(cuda.device_memory):
-        cudart.free(1, memory)
+        cuda.cudaFree(memory)
 
 
 def test_it_is_handed_out_by_both_protocols(cuda: FakeCuda) -> None:
@@ -281,7 +281,7 @@ def test_it_is_handed_out_by_both_protocols(cuda: FakeCuda) -> None:
         ours.__dlpack__(copy=True)
     bf16 = DeviceArray(theirs.address, (2,), np.dtype(ml_dtypes.bfloat16), 1, theirs)
     assert not hasattr(bf16, "__cuda_array_interface__")
-    cudart.free(1, theirs.address)
+    cuda.cudaFree(theirs.address)
 
 
 def test_numpy_gets_a_copy_and_parts_are_views(cuda: FakeCuda) -> None:
@@ -304,4 +304,4 @@ def test_numpy_gets_a_copy_and_parts_are_views(cuda: FakeCuda) -> None:
             ours[bad]
     with pytest.raises(TypeError, match="cupy"):
         ours[0, 1]
-    cudart.free(1, theirs.address)
+    cuda.cudaFree(theirs.address)

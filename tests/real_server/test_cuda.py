@@ -5,6 +5,8 @@ writes through tests/cuda_relay.py. Many of the session's tests run here once mo
 they say holds for regions of a device as it does for those of /dev/shm.
 """
 
+# ruff: noqa: F811 - fixtures that are imported
+
 from __future__ import annotations
 
 import contextlib
@@ -14,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,9 @@ from cuda.bindings import runtime as real
 
 import tritonic_nb
 from tests.conftest import TEST_URL
-from tests.cuda_relay import Relay, relay
-from tests.fake_cuda import MIB, FakeCuda, installed
+from tests.cuda_fixtures import address, cuda, gpu_server, open_session  # noqa: F401
+from tests.cuda_relay import Relay
+from tests.fake_cuda import MIB, FakeCuda
 from tests.memory.test_device_array import WithDlpack, WithInterface
 from tests.real_server.test_flight import (  # noqa: F401
     test_results_come_in_order,
@@ -81,58 +84,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def cuda() -> Iterator[FakeCuda]:
-    """Two fake devices of 256 MiB."""
-    with installed(FakeCuda()) as fake:
-        yield fake
-
-
-@pytest.fixture(scope="module")
-def gpu_server(server: Any, cuda: FakeCuda) -> Iterator[Relay]:
-    """The server as one that has these devices."""
-    with relay(server, cuda, grpc=True) as made:
-        yield made
-
-
-@pytest.fixture
-def address(request: pytest.FixtureRequest, gpu_server: Relay, cuda: FakeCuda) -> Iterator[Relay]:
-    """The server as a session takes it; afterwards all that was taken of the devices is back."""
-    cuda.calls.clear()
-    before = cuda.left()
-    yield gpu_server
-    report = getattr(request.node, "report_call", None)
-    if report is not None and report.failed:  # its traceback keeps what it had
-        return
-    deadline = time.monotonic() + 5
-    while (cuda.left() != before or gpu_server.registered) and time.monotonic() < deadline:
-        gc.collect()
-        time.sleep(0.02)
-    assert cuda.left() == before
-    assert not gpu_server.registered
-    assert not cuda.freed_while_open
-
-
-@pytest.fixture
-def open_session(address: Relay, protocol: str) -> Iterator[Open]:
-    """Open sessions with CUDA shared memory on the second device."""
-    opened = []
-
-    def open_one(model: str | None = None, **options: Any) -> tritonic_nb.Session:
-        given = {"load": True, "protocol": protocol, "shared_memory": "cuda", "device": 1}
-        session = tritonic_nb.Session(address, model, **{**given, **options})
-        opened.append(session)
-        return session
-
-    yield open_one
-    for session in opened:
-        session.close()
-
-
 @pytest.fixture
 def sessions(
     open_session: Open,
-    datatype: str,  # noqa: F811
+    datatype: str,
 ) -> dict[str, tritonic_nb.Session]:
     """What the round trip of arrays goes through."""
     return {"cuda": open_session(f"identity_{datatype.lower()}")}
@@ -194,7 +149,7 @@ def test_arrays_of_the_device_never_touch_the_host(
     assert repr(result)
     assert result._repr_html_()
     del view, result, again
-    cudart.free(1, theirs.address)
+    cuda.cudaFree(theirs.address)
 
 
 def test_a_view_s_readers_are_waited_for_before_its_region_is_used_again(
@@ -224,7 +179,7 @@ def test_arrays_of_a_device_go_any_way(open_session: Open, cuda: FakeCuda) -> No
         session.set_shared_memory(kind, device)
         for _ in range(2):
             np.testing.assert_array_equal(session.infer(theirs)["OUTPUT0"], x)
-    cudart.free(1, theirs.address)
+    cuda.cudaFree(theirs.address)
 
 
 def test_wrong_arrays_of_a_device_are_refused(open_session: Open, cuda: FakeCuda) -> None:
@@ -239,7 +194,7 @@ def test_wrong_arrays_of_a_device_are_refused(open_session: Open, cuda: FakeCuda
         with pytest.raises(error, match=words):
             session.infer(WithInterface(array, **more))
     for memory in list(cuda.device_memory):
-        cudart.free(1, memory)
+        cuda.cudaFree(memory)
     np.testing.assert_array_equal(session.infer(x)["OUTPUT0"], x)
 
 
@@ -390,7 +345,7 @@ def test_inputs_are_pinned_arrays(open_session: Open, cuda: FakeCuda) -> None:
     assert session.infer()["OUTPUT0"][0, 0] == 12
     session.close()
     assert array[0, 0] == 3  # still there
-    cudart.free(1, theirs.address)
+    cuda.cudaFree(theirs.address)
 
 
 def test_threads_have_streams_of_their_own(open_session: Open, cuda: FakeCuda) -> None:
@@ -447,7 +402,7 @@ def test_dead_sessions_regions_are_unregistered_by_the_next(
     session = open_session("simple")
     assert "1 registered at the server" in repr(session)
     assert dead not in gpu_server.registered
-    cudart.free(0, address)
+    cuda.cudaFree(address)
 
 
 KERNEL = """

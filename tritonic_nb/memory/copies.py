@@ -49,10 +49,10 @@ class PinnedMemory:
     """
 
     def __init__(self, nbytes: int) -> None:
-        held: list[Any] = []
+        self._held: list[Any] = []
         # In place before the memory is; in a forked child it is the parent's.
-        weakref.finalize(self, _free_pinned, held, os.getpid()).atexit = False
-        self.address = cudart.allocate_pinned(nbytes, held)
+        weakref.finalize(self, _free_pinned, self._held, os.getpid()).atexit = False
+        self.address = cudart.allocate_pinned(nbytes, self._held)
         self.nbytes = nbytes
 
     @property
@@ -69,11 +69,15 @@ class PinnedMemory:
         """Return it as bytes; the array, and those made of it, keep the memory."""
         return np.asarray(self)
 
+    def free(self) -> None:
+        """Free it now: nobody has an array of it."""
+        cudart.free_pinned(self._held)
+
 
 def _free_pinned(held: list[Any], owner_pid: int) -> None:
-    if held and os.getpid() == owner_pid:
+    if os.getpid() == owner_pid:
         try:
-            cudart.free_pinned(int(held[0][1]))
+            cudart.free_pinned(held)
         except TritonicError as error:  # nobody is there to hear of it
             _log.debug("%s", error)
 
@@ -81,10 +85,10 @@ def _free_pinned(held: list[Any], owner_pid: int) -> None:
 class _Block:
     """A piece of pinned memory that is filled from its start on, and what is to come of it."""
 
-    def __init__(self, device: int) -> None:
+    def __init__(self, event: int) -> None:
         self.memory = PinnedMemory(_BLOCK_NBYTES)
         self.bytes = self.memory.array()
-        self.event = cudart.create_event(device)
+        self.event = event  # has happened when the device is done with it
         self.used = 0
         # Parts of it with the arrays that get their contents when they have come.
         self.deliveries: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
@@ -123,13 +127,15 @@ class CopyStream:
 
     def __init__(self, device: int) -> None:
         self.device = device
-        self._blocks: list[_Block] = []
         self._at = 0  # the block that is being filled
         self._kept: list[Any] = []  # what the copies under way read
         self._busy = False
-        self.handle = cudart.create_stream(device)
-        self._finalizer = weakref.finalize(self, _destroy, self.handle, self._blocks, os.getpid())
+        self._held = _Held()
+        self._blocks = self._held.blocks
+        # In place before anything is made.
+        self._finalizer = weakref.finalize(self, _destroy, self._held, os.getpid())
         self._finalizer.atexit = False
+        self.handle = cudart.create_stream(device, self._held.streams)
 
     def to_device(self, address: int, array: npt.NDArray[Any] | DeviceArray) -> None:
         """Begin to copy an array to device memory.
@@ -205,7 +211,7 @@ class CopyStream:
         if self._at == _BLOCKS:
             self._at = 0
         if self._at == len(self._blocks):
-            self._blocks.append(_Block(self.device))
+            self._blocks.append(_Block(cudart.create_event(self.device, self._held.events)))
         block = self._blocks[self._at]
         if block.used:
             cudart.wait_for_event(block.event)
@@ -215,8 +221,9 @@ class CopyStream:
         return part
 
     def close(self) -> None:
-        """Give all of it back; safe to repeat."""
-        self._finalizer()
+        """Give all of it back, once what is on the stream is done. Safe to repeat."""
+        self._held.give_back()
+        self._finalizer.detach()
 
     def __enter__(self) -> CopyStream:
         return self
@@ -234,18 +241,33 @@ class CopyStream:
             self.close()
 
 
-def _destroy(handle: int, blocks: list[_Block], owner_pid: int) -> None:
-    """Destroy a stream; its blocks' memory goes with them, after what is on the stream."""
-    if os.getpid() != owner_pid:
-        return
-    try:
-        cudart.wait_for_stream(handle)
-        cudart.destroy_stream(handle)
-        for block in blocks:
-            cudart.destroy_event(block.event)
-    except TritonicError as error:  # CUDA is of no more use here, and frees all of it at the end
-        _log.debug("%s", error)
-    blocks.clear()
+class _Held:
+    """What a stream of copies has of CUDA."""
+
+    def __init__(self) -> None:
+        self.streams: list[Any] = []
+        self.events: list[Any] = []
+        self.blocks: list[_Block] = []
+
+    def give_back(self) -> None:
+        """Give it back; safe to repeat."""
+        if self.streams:
+            cudart.wait_for_stream(self.streams[0][1])
+        while self.blocks:
+            self.blocks[-1].memory.free()
+            self.blocks.pop()
+        while self.events:
+            cudart.destroy_event(self.events)
+        cudart.destroy_stream(self.streams)
+
+
+def _destroy(held: _Held, owner_pid: int) -> None:
+    """Give back what a stream that was forgotten has; in a forked child it is the parent's."""
+    if os.getpid() == owner_pid:
+        try:
+            held.give_back()
+        except TritonicError as error:  # CUDA is of no more use here, and frees all at the end
+            _log.debug("%s", error)
 
 
 def _pieces(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:

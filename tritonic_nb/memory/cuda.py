@@ -262,7 +262,10 @@ class CudaRegion(Region):
             If its file cannot be removed.
         """
         self.state = "closed"
-        self._memory = None
+        if self._memory is not None:
+            if not self.pinned():
+                self._memory.free()
+            self._memory = None
         try:
             self._file.remove()
         except OSError as error:
@@ -287,17 +290,22 @@ class _DeviceMemory:
     def __init__(
         self, device: int, nbytes: int, what: str, holders: Callable[[], str] | None
     ) -> None:
-        held: list[Any] = []
+        self._device = device
+        self._held: list[Any] = []
         # In place before the memory is. At exit the driver frees it: the server may not have
         # let go of it.
-        weakref.finalize(self, _free, device, held, os.getpid()).atexit = False
-        self.address = cudart.allocate(device, nbytes, what, held, holders)
+        weakref.finalize(self, _free, device, self._held, os.getpid()).atexit = False
+        self.address = cudart.allocate(device, nbytes, what, self._held, holders)
+
+    def free(self) -> None:
+        """Free it now, and not only when it is forgotten. Safe to repeat."""
+        _free(self._device, self._held, os.getpid())
 
 
 def _free(device: int, held: list[Any], owner_pid: int) -> None:
-    if held and os.getpid() == owner_pid:  # in a forked child it is the parent's
+    if os.getpid() == owner_pid:  # in a forked child it is the parent's
         try:
-            cudart.free(device, int(held[0][1]))
+            cudart.free(device, held)
         except TritonicError as error:  # CUDA is of no more use here, and frees all at the end
             _log.warning("%s", error)
 

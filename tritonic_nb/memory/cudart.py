@@ -154,8 +154,7 @@ def allocate(
     what
         What it is for, for the message of an error.
     held
-        Gets the call's result before anything else can happen: after an interrupt
-        the address is found there.
+        Gets what was made before anything else can happen, for :func:`free`.
     holders
         Tells who holds the most of the device's memory.
 
@@ -168,17 +167,12 @@ def allocate(
     """
     runtime = _bindings(what)
     with _on(device):
-        # One call: between the return of cudaMalloc and an assignment a Ctrl-C could lose
-        # the address. (Memory of cudaMallocAsync or of a pool has no IPC handle.)
+        # Of cudaMalloc: memory of cudaMallocAsync or of a pool has no IPC handle.
         held.extend(map(runtime.cudaMalloc, (nbytes,)))
-    status, address = held[0]
-    if status == runtime.cudaError_t.cudaErrorMemoryAllocation:
-        held.clear()
-        raise _no_space(device, nbytes, what, holders)
-    if status != runtime.cudaError_t.cudaSuccess:
-        held.clear()
-        raise _error(runtime, status, f"{what}: {human_bytes(nbytes)} on CUDA device {device}")
-    return int(address)
+    try:
+        return _created(runtime, f"{what}: {human_bytes(nbytes)} on CUDA device {device}", held)
+    except NoSpaceError:
+        raise _no_space(device, nbytes, what, holders) from None
 
 
 def _no_space(
@@ -198,10 +192,19 @@ def _no_space(
     )
 
 
-def free(device: int, address: int) -> None:
-    """Free device memory; it waits for what the device still does."""
-    with _on(device):
-        _call("cudaFree", f"freeing memory of CUDA device {device}", address)
+def free(device: int, held: list[Any]) -> None:
+    """Free device memory; it waits for what the device still does. Safe to repeat.
+
+    Parameters
+    ----------
+    device
+        Where it is.
+    held
+        As :func:`allocate` left it.
+    """
+    if held:
+        with _on(device):
+            _give_back("cudaFree", f"freeing memory of CUDA device {device}", held)
 
 
 def ipc_handle(device: int, address: int, what: str) -> bytes:
@@ -229,19 +232,16 @@ def ipc_handle(device: int, address: int, what: str) -> bytes:
 
 
 def allocate_pinned(nbytes: int, held: list[Any]) -> int:
-    """Allocate page-locked host memory, which a device copies at full speed; see `allocate`."""
+    """Allocate page-locked host memory, which a device copies at full speed."""
     runtime = _bindings("pinned memory")
     held.extend(map(runtime.cudaHostAlloc, (nbytes,), (_PORTABLE,)))
-    status, address = held[0]
-    if status != runtime.cudaError_t.cudaSuccess:
-        held.clear()
-        raise _error(runtime, status, f"{human_bytes(nbytes)} of page-locked host memory")
-    return int(address)
+    return _created(runtime, f"{human_bytes(nbytes)} of page-locked host memory", held)
 
 
-def free_pinned(address: int) -> None:
-    """Free page-locked host memory."""
-    _call("cudaFreeHost", "freeing page-locked host memory", address)
+def free_pinned(held: list[Any]) -> None:
+    """Free page-locked host memory; see :func:`free`."""
+    if held:
+        _give_back("cudaFreeHost", "freeing page-locked host memory", held)
 
 
 def is_pinned(address: int) -> bool:
@@ -259,16 +259,16 @@ def device_of(address: int) -> int:
     return int(_call("cudaPointerGetAttributes", "looking at device memory", address).device)
 
 
-def create_stream(device: int) -> int:
-    """Return a new stream of a device, which takes no turns with the default stream."""
+def create_stream(device: int, held: list[Any]) -> int:
+    """Make a stream of a device, which takes no turns with the default stream."""
     with _on(device):
-        stream = _call("cudaStreamCreateWithFlags", "making a CUDA stream", _NON_BLOCKING)
-    return int(stream)
+        return _create("cudaStreamCreateWithFlags", "making a CUDA stream", _NON_BLOCKING, held)
 
 
-def destroy_stream(stream: int) -> None:
-    """Destroy a stream; what is on it ends first."""
-    _call("cudaStreamDestroy", "destroying a CUDA stream", stream)
+def destroy_stream(held: list[Any]) -> None:
+    """Destroy the last stream that was made; what is on it ends first. Safe to repeat."""
+    if held:
+        _give_back("cudaStreamDestroy", "destroying a CUDA stream", held)
 
 
 def copy(target: int, source: int, nbytes: int, stream: int) -> None:
@@ -292,16 +292,16 @@ def wait_for_device(device: int) -> None:
         _call("cudaDeviceSynchronize", f"waiting for CUDA device {device}")
 
 
-def create_event(device: int) -> int:
-    """Return a new event of a device, without a time."""
+def create_event(device: int, held: list[Any]) -> int:
+    """Make an event of a device, without a time."""
     with _on(device):
-        event = _call("cudaEventCreateWithFlags", "making a CUDA event", _NO_TIMING)
-    return int(event)
+        return _create("cudaEventCreateWithFlags", "making a CUDA event", _NO_TIMING, held)
 
 
-def destroy_event(event: int) -> None:
-    """Destroy an event."""
-    _call("cudaEventDestroy", "destroying a CUDA event", event)
+def destroy_event(held: list[Any]) -> None:
+    """Destroy the last event that was made. Safe to repeat."""
+    if held:
+        _give_back("cudaEventDestroy", "destroying a CUDA event", held)
 
 
 def record(event: int, stream: int) -> None:
@@ -342,6 +342,35 @@ def _call(function: str, doing: str, *arguments: Any) -> Any:
     if status != runtime.cudaError_t.cudaSuccess:
         raise _error(runtime, status, doing)
     return values[0] if len(values) == 1 else values or None
+
+
+# What is made is in the caller's list as soon as it is there: between the return of a call
+# and an assignment a Ctrl-C would lose it. list.extend(map(...)) is one step to Python, and
+# so, but for a hair, is calling with what list.pop() gives.
+
+
+def _create(function: str, doing: str, flags: int, held: list[Any]) -> int:
+    runtime = _bindings(doing)
+    held.extend(map(getattr(runtime, function), (flags,)))
+    return _created(runtime, doing, held)
+
+
+def _created(runtime: Any, doing: str, held: list[Any]) -> int:
+    """Return what was made last, or an error where it was not."""
+    status, made = held[-1]
+    if status != runtime.cudaError_t.cudaSuccess:
+        held.pop()
+        raise _error(runtime, status, doing)
+    return int(made)
+
+
+def _give_back(function: str, doing: str, held: list[Any]) -> None:
+    """Call a function with what was made last, which is gone then, whatever it answers."""
+    runtime = _bindings(doing)
+    call = getattr(runtime, function)
+    (status,) = call(held.pop()[1])
+    if status != runtime.cudaError_t.cudaSuccess:
+        raise _error(runtime, status, doing)
 
 
 def _error(runtime: Any, status: Any, doing: str) -> SharedMemoryError:
