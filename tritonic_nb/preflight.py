@@ -9,11 +9,11 @@ from typing import Protocol, runtime_checkable
 from tritonic_nb import render
 from tritonic_nb.errors import SharedMemoryError
 from tritonic_nb.memory import (
-    PAGE_NBYTES,
     SharedMemoryType,
     Space,
     device_memory,
     host_space,
+    region_nbytes,
     require_supported,
 )
 from tritonic_nb.render import human_bytes
@@ -234,7 +234,7 @@ def _requirement(
     new = 0
     if nbytes and place is not SharedMemoryType.NONE:
         missing = max(0, in_flight - there(size.direction, spec.name, nbytes))
-        new = missing * (-(-nbytes // PAGE_NBYTES) * PAGE_NBYTES)
+        new = missing * region_nbytes(kind, nbytes)
     return Requirement(size.direction, spec.name, spec.datatype, size.shape, nbytes, place, new)
 
 

@@ -18,7 +18,6 @@ from tritonic_nb.errors import (
     TritonicError,
 )
 from tritonic_nb.memory import (
-    PAGE_NBYTES,
     CopyStream,
     DeviceArray,
     Region,
@@ -27,6 +26,7 @@ from tritonic_nb.memory import (
     Tensor,
     create_region,
     lifeline,
+    region_nbytes,
 )
 from tritonic_nb.transport import MemoryKind, RegionSlice, Transport
 
@@ -154,7 +154,7 @@ class RegionSet:
                 need.kind,
                 need.tensor,
                 need.direction,
-                -(-need.nbytes // PAGE_NBYTES) * PAGE_NBYTES,
+                region_nbytes(need.kind, need.nbytes),
                 device=need.device,
                 mode=self._mode,
                 holders=self._holders,

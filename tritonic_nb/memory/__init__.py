@@ -27,11 +27,31 @@ __all__ = [
     "device_memory",
     "device_uuids",
     "host_space",
+    "region_nbytes",
     "require_supported",
 ]
 
 PAGE_NBYTES = 4096
-"""Regions are whole pages, in bytes."""
+"""Regions of system memory are whole pages, in bytes."""
+_CUDA_UNIT_NBYTES = 2 * 2**20
+
+
+def region_nbytes(kind: SharedMemoryType, nbytes: int) -> int:
+    """Return the bytes of a region with room for a tensor.
+
+    System memory comes in pages. Device memory is shared in units of 2 MiB: with a smaller
+    allocation CUDA IPC would hand out its neighbours in the unit, too (CUDA C++ Programming
+    Guide, "Interprocess Communication").
+
+    Parameters
+    ----------
+    kind
+        ``SYSTEM`` or ``CUDA``.
+    nbytes
+        The bytes of the tensor.
+    """
+    unit = _CUDA_UNIT_NBYTES if kind is SharedMemoryType.CUDA else PAGE_NBYTES
+    return -(-nbytes // unit) * unit
 
 
 def require_supported(kind: SharedMemoryType, device: int = 0) -> None:
