@@ -10,7 +10,7 @@ from tritonic_nb.differences import Difference, ResultDifference, diff
 from tritonic_nb.errors import TritonicError
 from tritonic_nb.frames import FrameSource
 from tritonic_nb.images import ImageTransform
-from tritonic_nb.memory import RegionDescriptor, SharedMemoryType
+from tritonic_nb.memory import DeviceArray, RegionDescriptor, SharedMemoryType
 from tritonic_nb.result import InferenceResult
 from tritonic_nb.server import Server, serve
 from tritonic_nb.session import Session
@@ -19,6 +19,7 @@ from tritonic_nb.transport import SSLOptions
 from tritonic_nb.workers import InferenceFuture
 
 __all__ = [
+    "DeviceArray",
     "Difference",
     "FrameSource",
     "ImageTransform",

@@ -9,11 +9,11 @@ from typing import Protocol, runtime_checkable
 from tritonic_nb import render
 from tritonic_nb.errors import SharedMemoryError
 from tritonic_nb.memory import (
-    PAGE_NBYTES,
     SharedMemoryType,
     Space,
     device_memory,
     host_space,
+    region_nbytes,
     require_supported,
 )
 from tritonic_nb.render import human_bytes
@@ -196,7 +196,11 @@ def preflight(
     if SharedMemoryType.CUDA in kinds.values():
         free, total, more = _device_problems(device, by_kind[SharedMemoryType.CUDA])
         problems += more
-        remedies += ["use shared_memory='system'"] if more else []
+        remedies += (
+            ["choose another device (session.devices()), or use shared_memory='system'"]
+            if more
+            else []
+        )
     return Preflight(
         model=model.name,
         requirements=required,
@@ -224,7 +228,7 @@ def _requirement(
     new = 0
     if nbytes and place is not SharedMemoryType.NONE:
         missing = max(0, in_flight - there(size.direction, spec.name, nbytes))
-        new = missing * (-(-nbytes // PAGE_NBYTES) * PAGE_NBYTES)
+        new = missing * region_nbytes(kind, nbytes)
     return Requirement(size.direction, spec.name, spec.datatype, size.shape, nbytes, place, new)
 
 

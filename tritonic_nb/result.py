@@ -104,7 +104,8 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
         As the server gave them.
     outputs
         The arrays. They are the caller's own; where ``copy=False`` was asked for,
-        those that came through shared memory are read-only views (``BYTES`` never).
+        those that came through shared memory are views (``BYTES`` never): read-only
+        NumPy arrays, or, of CUDA shared memory, a :class:`~tritonic_nb.DeviceArray`.
     timings
         Where the time went.
     places
@@ -273,7 +274,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
             [
                 (name, summary.tensor, summary.values, str(self.places[("output", name)]))
                 for name, array in self.outputs.items()
-                for summary in [render.Summary.of(array)]
+                for summary in [_summary(array)]
             ],
         )
         version = f" version {self.version}" if self.version else ""
@@ -301,7 +302,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
                 "class: [classes] or [batch, classes]",
                 "name another output: top_k(output=...)",
             )
-        return _row(array, item, 1, name)
+        return _row(np.asarray(array), item, 1, name)  # from a device, it is copied
 
     def _is_scores(self, array: npt.NDArray[Any]) -> bool:
         """Whether an output has one score for each class, of each picture if there are any."""
@@ -320,7 +321,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
         for name, array in self.outputs.items():
             maps = array.ndim == 3 and len(array) == len(self.images) and array.dtype.kind == "f"
             if maps and _HEAT_NAME.search(name):
-                return _row(array, item, 2, name)
+                return _row(np.asarray(array), item, 2, name)
         return None
 
     def _names(self, labels: Sequence[str] | None, count: int) -> Sequence[str]:
@@ -340,6 +341,13 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
                 f"{type(error).__name__}: {error}",
                 remedy,
             ) from error
+
+
+def _summary(array: Any) -> render.Summary:
+    """Describe an array; one on a device stays there, as a repr reads nothing from it."""
+    if isinstance(array, np.ndarray):
+        return render.Summary.of(array)
+    return render.Summary.unread(array.dtype, array.shape, f"on CUDA device {array.device}")
 
 
 def probabilities(scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

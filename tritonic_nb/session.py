@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy.typing as npt
 
@@ -47,9 +47,17 @@ from tritonic_nb.memory import (
     RegionDescriptor,
     RegionListing,
     SharedMemoryType,
+    Tensor,
+    device_uuids,
     require_supported,
 )
-from tritonic_nb.monitoring import holders_text
+from tritonic_nb.monitoring import (
+    Devices,
+    device_holders_text,
+    devices,
+    holders_text,
+    with_cuda_indices,
+)
 from tritonic_nb.preflight import PoolOwner, Preflight, preflight
 from tritonic_nb.regions import Need, RegionSet, Slot, answered
 from tritonic_nb.result import InferenceResult
@@ -243,7 +251,7 @@ class Session(render.Described):
         self._mode = _checked_mode(mode)
         self._setup = Setup(*_checked_kinds(shared_memory, device, output_shared_memory))
         self._transport = connect(url, {**own_headers, **(headers or {})}, options, protocol)
-        self._regions = RegionSet(self._transport, mode=self._mode, holders=holders_text)
+        self._regions = RegionSet(self._transport, mode=self._mode, holders=_holders)
         # Through a weak reference: a session that is forgotten is to go at once.
         self._views = InputViews(weakref.ref(self), self._regions.slot(held=True))
         self._closing = False
@@ -469,6 +477,19 @@ class Session(render.Described):
         """The CUDA device for CUDA shared memory."""
         return self._setup.device
 
+    def devices(self) -> Devices:
+        """Return the GPUs of this machine, with the memory that is free and used now.
+
+        Returns
+        -------
+        Devices
+            A sequence, in the order of NVIDIA's management library (NVML): name, UUID,
+            bytes of memory, driver, and ``cuda_index``, the number to give as `device`.
+            Empty where there is none, with the ``reason`` and an ``explanation``.
+        """
+        found = devices(refresh=True)
+        return with_cuda_indices(found, device_uuids()) if found else found
+
     def set_shared_memory(
         self,
         kind: SharedMemoryType | str,
@@ -495,6 +516,11 @@ class Session(render.Described):
             If there is no such kind.
         SharedMemoryUnsupportedError, NoCudaDeviceError
             If this machine has no such memory.
+
+        Examples
+        --------
+        >>> session.set_shared_memory("cuda", device=1)
+        >>> session.set_shared_memory("cuda", output="system")  # the answer is read on the host
         """
         with self._open():
             kinds, device = _checked_kinds(kind, device, output)
@@ -728,7 +754,10 @@ class Session(render.Described):
         inputs
             Arrays by name; or, for a model with one input, the array alone.
             None sends what lies in :attr:`inputs`. Arrays must have the model's
-            datatype and rank; lists of numbers are converted if they fit. An
+            datatype and rank; lists of numbers are converted if they fit. Arrays on a
+            CUDA device (CuPy, PyTorch, JAX, anything with DLPack or
+            ``__cuda_array_interface__``) go into a CUDA region without touching the
+            host, and are copied to the host where the input goes another way. An
             input that looks like a picture also takes one: a path, a
             ``PIL.Image``, the bytes of a file, an array of pixels (``[H, W]`` or
             ``[H, W, channels]`` of uint8, floats from 0 to 1, or
@@ -741,9 +770,10 @@ class Session(render.Described):
             name of a preset, or None for :attr:`transform`.
         copy
             False gives read-only views of shared memory, without a copy, where
-            an output came through it (``BYTES`` are always copies). They stay
-            readable for as long as they are kept; the session uses another
-            region meanwhile.
+            an output came through it (``BYTES`` are always copies): NumPy arrays, and
+            for CUDA shared memory a :class:`~tritonic_nb.DeviceArray`, which CuPy,
+            PyTorch and JAX take as it is. They stay readable for as long as they, or
+            what was made of them, are kept; the session uses another region meanwhile.
         timeout
             The time limit in seconds for all that the server is asked, where it
             differs from the session's.
@@ -814,7 +844,7 @@ class Session(render.Described):
             model=reply.model or call.model.name,
             version=reply.version,
             request_id=reply.request_id,
-            outputs=arrays,
+            outputs=cast("Mapping[str, npt.NDArray[Any]]", arrays),  # or much like them
             timings=watch.timings(),
             places=places,
             wire_nbytes=reply.sent_nbytes + reply.received_nbytes,
@@ -1046,7 +1076,8 @@ class Session(render.Described):
         if ready is not None:
             if not call.in_place:
                 for name, array in call.tensors.items():
-                    ready.regions["input", name].write(array)
+                    slot.write(ready.regions["input", name], array)
+            self._bring(slot, call)
             return ready
         while True:
             ends = self._regions.ends
@@ -1061,7 +1092,14 @@ class Session(render.Described):
                     raise
             else:
                 self._regions.leave_crowd(slot)
+                self._bring(slot, call)
                 return None
+
+    def _bring(self, slot: Slot, call: Call) -> None:
+        """Have all inputs in place before the request goes out."""
+        for region in call.lent.values():
+            slot.bring(region)
+        slot.finish_copies()
 
     def _fill_once(self, slot: Slot, call: Call, watch: Stopwatch) -> None:
         for name, array in call.tensors.items():
@@ -1071,7 +1109,7 @@ class Session(render.Described):
             nbytes = codec.encoded_nbytes(array)
             region = self._place(slot, call.setup, ("input", name), nbytes, watch.left_s())
             if region is not None:
-                region.write(array)
+                slot.write(region, array)
         for output, known in call.routine.known_nbytes.items():
             nbytes = self._guessed_nbytes(call, output) if known is None else known
             tensor = ("output", output)
@@ -1180,20 +1218,20 @@ class Session(render.Described):
 
     def _collect(
         self, slot: Slot, call: Call, request: InferRequest, reply: InferReply, *, copy: bool
-    ) -> dict[str, npt.NDArray[Any]]:
+    ) -> dict[str, Tensor]:
         """Return the reply's arrays, from the wire and from the regions."""
-        arrays = {}
+        arrays: dict[str, Tensor] = {}
         learned = call.setup.learned
         for requested in request.outputs:
             name = requested.name
             if name not in reply.outputs:  # a model may leave an output out
                 continue
             output = reply.outputs[name]
-            array = output.array
+            array: Tensor | None = output.array
             region = slot.regions.get(("output", name))
             if array is None and requested.region is not None and region is not None:
-                array = region.read(
-                    output.datatype, output.shape, nbytes=requested.region.nbytes, copy=copy
+                array = slot.read(
+                    region, output.datatype, output.shape, nbytes=requested.region.nbytes, copy=copy
                 )
             if array is None:
                 raise SharedMemoryError(
@@ -1204,6 +1242,7 @@ class Session(render.Described):
             if call.routine.known_nbytes[name] is None:
                 learned[name] = max(learned.get(name, 0), codec.encoded_nbytes(array))
             arrays[name] = array
+        slot.finish_copies()
         return arrays
 
     # The end
@@ -1364,6 +1403,14 @@ def _checked_mode(mode: int) -> int:
             "give 0o600, 0o660 or 0o666",
         )
     return mode
+
+
+def _holders(kind: SharedMemoryType, device: int) -> str:
+    """Tell who holds the most of the memory of a kind, for the message of an error."""
+    if kind is not SharedMemoryType.CUDA:
+        return holders_text()
+    uuids = device_uuids()
+    return device_holders_text(uuids[device], label=f"CUDA device {device}") if uuids else ""
 
 
 def _close(regions: RegionSet, transport: Transport) -> None:

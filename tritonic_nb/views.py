@@ -17,10 +17,10 @@ from tritonic_nb.errors import (
     TensorShapeError,
     TritonicError,
 )
-from tritonic_nb.inputs import check_batch_size
+from tritonic_nb.inputs import as_host_tensor, check_batch_size
 from tritonic_nb.memory import Region
 from tritonic_nb.regions import Slot
-from tritonic_nb.tensors import ModelSpec, TensorSpec, codec
+from tritonic_nb.tensors import ModelSpec, TensorSpec
 from tritonic_nb.tensors.dtypes import numpy_dtype
 
 __all__ = ["InputViews", "ViewOwner"]
@@ -54,7 +54,8 @@ class InputViews(render.Described, Mapping[str, npt.NDArray[Any]]):
 
     ``session.inputs["INPUT0"][:] = data`` writes to shared memory itself, and
     ``session.infer()`` without inputs sends what lies there. No other
-    inference uses these regions.
+    inference uses these regions. With CUDA shared memory they are arrays in page-locked
+    host memory, from which ``infer()`` copies to the device at full speed.
 
     An input with dynamic dimensions gets its shape from
     ``session.register_inputs(shapes)``, or from an array that is assigned:
@@ -117,7 +118,7 @@ class InputViews(render.Described, Mapping[str, npt.NDArray[Any]]):
         """
         model = self._model()
         spec = model.input(name)
-        array = codec.as_tensor(value, spec)
+        array = as_host_tensor(value, spec)
         if spec.batched:
             check_batch_size(model, array.shape[0])
         with self._lock:

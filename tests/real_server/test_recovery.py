@@ -23,7 +23,7 @@ from tritonic_nb.errors import (
     ServerUnreachableError,
 )
 from tritonic_nb.memory import Space
-from tritonic_nb.memory.system import SHM_DIR
+from tritonic_nb.memory.shm_file import SHM_DIR
 
 Open = Callable[..., tritonic_nb.Session]
 ONES = np.ones((1, 16), np.int32)
@@ -42,7 +42,7 @@ def test_a_region_that_somebody_unregistered_is_registered_again(
     names = [region.name for region in session.regions]
     for lost in (*([name] for name in names), names):
         for name in lost:
-            transport.unregister_system(name)
+            transport.unregister(name)
         result = session.infer(INPUT0=3 * ONES, INPUT1=ONES)
         assert result["OUTPUT0"][0, 0] == 4
         assert [region.name for region in session.regions] == names
@@ -60,7 +60,7 @@ def test_a_file_that_vanished_is_no_loss(open_session: Open, transport: Any) -> 
     assert session.infer()["OUTPUT0"][0, 0] == 7
     assert {region.name for region in session.regions} == names
     for name in names:
-        transport.unregister_system(name)
+        transport.unregister(name)
     assert session.infer()["OUTPUT0"][0, 0] == 7  # with the inputs that were filled in place
     assert not names & {region.name for region in session.regions}
 
@@ -144,7 +144,7 @@ def test_what_a_given_up_request_used_is_let_go_by_itself(
     assert len(names) == 2
     session.close()
     deadline = time.monotonic() + 40  # the janitor gives a server that does not answer some time
-    while names & {region["name"] for region in transport.system_regions()}:
+    while names & {region["name"] for region in transport.registered_regions()}:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -196,7 +196,7 @@ def test_a_live_session_whose_files_vanished_is_left_alone(
     for name in names:
         (SHM_DIR / name).unlink()
     open_session("identity_fp32").infer(np.ones((2, 2), np.float32))
-    assert names <= {region["name"] for region in transport.system_regions()}
+    assert names <= {region["name"] for region in transport.registered_regions()}
     assert session.infer(INPUT0=ONES, INPUT1=ONES)["OUTPUT0"][0, 0] == 2
 
 

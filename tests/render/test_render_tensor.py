@@ -77,6 +77,12 @@ def test_where_it_lies_ends_the_line() -> None:
     assert made.html.endswith("region &lt;r&gt; at 64")
 
 
+def test_an_array_elsewhere_is_not_read() -> None:
+    """Of one on a device its datatype, shape and bytes are told, and where it is."""
+    made = Summary.unread(np.dtype(ml_dtypes.bfloat16), (2, 3), "on CUDA device 0")
+    assert str(made) == "BF16 [2, 3], 12 B, on CUDA device 0, not read"
+
+
 @pytest.mark.parametrize("numbers", [
     [1e300, 3e300], [-1.7e308, 1.7e308], [1e-300, 3e-300], [1e300, 1e-300],
     [1e8 + 1, 1e8 + 2, 1e8 + 3], [0.1] * 1000,

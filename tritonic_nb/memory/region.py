@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from tritonic_nb import render
 from tritonic_nb.errors import ArgumentError, RegionTooSmallError, brief
+from tritonic_nb.memory.copies import CopyStream
+from tritonic_nb.memory.device_array import Tensor
 
 __all__ = ["Region", "RegionDescriptor", "SharedMemoryType"]
 
@@ -131,12 +133,18 @@ class Region(render.Described, ABC):
 
     Attributes
     ----------
-    name, tensor, direction, slots, slot_nbytes, nbytes, state
+    name, tensor, direction, slots, slot_nbytes, nbytes, state, key, device_id
         As in :class:`RegionDescriptor`.
+    handle
+        The CUDA IPC handle, 64 bytes; empty for system memory.
     """
 
     kind: SharedMemoryType
     device_id: int | None = None
+    key: str = ""
+    handle: bytes = b""
+    needs_unregistering_first = False
+    """Whether its memory has to stay for as long as the server has it registered."""
 
     def __init__(
         self, name: str, tensor: str, direction: str, slot_nbytes: int, slots: int
@@ -186,18 +194,48 @@ class Region(render.Described, ABC):
             )
 
     @abstractmethod
-    def write(self, array: npt.NDArray[Any], *, slot: int = 0) -> int:
-        """Write an array to a slot and return its bytes, checked against the slot."""
+    def write(self, array: Tensor, *, slot: int = 0, copies: CopyStream | None = None) -> int:
+        """Write an array to a slot and return its bytes, checked against the slot.
+
+        Parameters
+        ----------
+        array
+            In host memory, or in that of a device.
+        slot
+            The slot.
+        copies
+            What copies to or from a device, where the region or the array lies on one: it
+            may be under way until its :meth:`~tritonic_nb.memory.copies.CopyStream.finish`.
+        """
 
     @abstractmethod
     def read(
-        self, datatype: str, shape: Sequence[int], *, nbytes: int, slot: int = 0, copy: bool = True
-    ) -> npt.NDArray[Any]:
-        """Read an array from a slot; ``copy=False`` gives a view that pins the region."""
+        self,
+        datatype: str,
+        shape: Sequence[int],
+        *,
+        nbytes: int,
+        slot: int = 0,
+        copy: bool = True,
+        copies: CopyStream | None = None,
+    ) -> Tensor:
+        """Read an array from a slot; ``copy=False`` gives a view that pins the region.
+
+        Parameters
+        ----------
+        copies
+            As for :meth:`write`: a copy from a device is complete when that has finished.
+        """
 
     @abstractmethod
     def view(self, datatype: str, shape: Sequence[int], *, slot: int = 0) -> npt.NDArray[Any]:
         """Return a slot as a writable array that pins the region."""
+
+    def bring(self, copies: CopyStream | None) -> None:
+        """Bring what was written to an array of :meth:`view` to where the server reads it."""
+
+    def await_readers(self) -> None:
+        """Wait until what others do with views that are gone by now is done."""
 
     @abstractmethod
     def pinned(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from codecs import getincrementaldecoder
 from collections.abc import Container, Sequence
@@ -66,6 +67,12 @@ class Summary:
             return cls(datatype, shape, int(array.nbytes), where, None, ("empty",))
         known = statistics_of(array) if is_number(array.dtype) else None
         return cls(datatype, shape, int(array.nbytes), where, known, ())
+
+    @classmethod
+    def unread(cls, dtype: np.dtype[Any], shape: tuple[int, ...], where: str) -> Summary:
+        """Say of an array in another memory what is known without reading it."""
+        nbytes = math.prod(shape) * dtype.itemsize
+        return cls(datatype_name(dtype), tuple(shape), nbytes, "", None, (where, "not read"))
 
     def __str__(self) -> str:
         return shown(", ".join([self.tensor.text, *self._texts(), *filter(None, [self.where])]))
