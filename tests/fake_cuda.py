@@ -289,7 +289,7 @@ def installed(fake: FakeCuda) -> Iterator[FakeCuda]:
     from tritonic_nb.memory import cudart
 
     before = cudart._bindings
-    cudart._bindings = lambda _doing: fake
+    cudart._bindings = lambda: fake
     try:
         yield fake
     finally:

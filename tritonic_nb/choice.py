@@ -155,5 +155,5 @@ def _about_cuda(server: Mapping[str, Any], device: int) -> str:
     try:
         _require(SharedMemoryType.CUDA, server, device)
     except SharedMemoryError as error:
-        return error.message
+        return error.message.partition(":")[0]  # what, without why
     return "CUDA shared memory is there for the asking: shared_memory='cuda'"

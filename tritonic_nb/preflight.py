@@ -14,7 +14,6 @@ from tritonic_nb.memory import (
     device_memory,
     host_space,
     region_nbytes,
-    require_supported,
 )
 from tritonic_nb.render import human_bytes
 from tritonic_nb.sizes import TensorSize
@@ -191,16 +190,26 @@ def preflight(
     growth = _pool_growth(model, required, in_flight, pools)
     host = host_space() if SharedMemoryType.SYSTEM in kinds.values() or growth else None
     problems = _host_problems(host, by_kind[SharedMemoryType.SYSTEM], growth or 0)
-    remedies = [host.remedy] if host is not None and problems else []
+    smaller = "send smaller batches or fewer at a time"
+    remedies = [f"{smaller}, or {host.remedy}"] if host is not None and problems else []
     free = total = None
     if SharedMemoryType.CUDA in kinds.values():
-        free, total, more = _device_problems(device, by_kind[SharedMemoryType.CUDA])
-        problems += more
-        remedies += (
-            ["choose another device (session.devices()), or use shared_memory='system'"]
-            if more
-            else []
-        )
+        nbytes = by_kind[SharedMemoryType.CUDA]
+        try:
+            free, total = device_memory(device)
+        except SharedMemoryError as error:
+            problems.append(error.message)
+            remedies.append(error.remedy)
+        else:
+            if nbytes > free:
+                problems.append(
+                    f"{human_bytes(nbytes)} are needed on CUDA device {device}, and "
+                    f"{human_bytes(free)} are free"
+                )
+                remedies.append(
+                    f"{smaller}, or choose another device (session.devices()), or use "
+                    "shared_memory='system'"
+                )
     return Preflight(
         model=model.name,
         requirements=required,
@@ -212,7 +221,7 @@ def preflight(
         device_free_nbytes=free,
         device_total_nbytes=total,
         problems=tuple(problems),
-        remedy=", or ".join(["send smaller batches or fewer at a time", *remedies]),
+        remedy="; ".join(remedies),
     )
 
 
@@ -255,22 +264,6 @@ def _host_problems(host: Space | None, regions: int, pools: int) -> list[str]:
         f"{f', {human_bytes(pools)} for the Python backend' if pools else ''}), and "
         f"{human_bytes(host.room_nbytes)} are to be had: the limit is {host.limit}"
     ]
-
-
-def _device_problems(device: int, nbytes: int) -> tuple[int | None, int | None, list[str]]:
-    free = total = None
-    problems = []
-    try:
-        free, total = device_memory(device)
-        if nbytes > free:
-            problems.append(
-                f"{human_bytes(nbytes)} are needed on CUDA device {device}, and "
-                f"{human_bytes(free)} are free"
-            )
-        require_supported(SharedMemoryType.CUDA, device)
-    except SharedMemoryError as error:
-        problems.append(error.message)
-    return free, total, problems
 
 
 def _cells(each: Requirement) -> tuple[str, str, str, str, str]:

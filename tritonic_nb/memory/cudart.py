@@ -105,7 +105,7 @@ def check_device(device: int) -> None:
     NoCudaDeviceError
         With the reason, or the numbers that there are.
     """
-    count = int(_call("cudaGetDeviceCount", f"CUDA device {device} was asked for"))
+    count = int(_call("cudaGetDeviceCount", ""))
     if count == 0:
         raise NoCudaDeviceError("no CUDA device was found: this machine has none", _WITHOUT)
     if not 0 <= device < count:
@@ -165,7 +165,7 @@ def allocate(
     NoCudaDeviceError, SharedMemoryError
         If it fails otherwise.
     """
-    runtime = _bindings(what)
+    runtime = _bindings()
     with _on(device):
         # Of cudaMalloc: memory of cudaMallocAsync or of a pool has no IPC handle.
         held.extend(map(runtime.cudaMalloc, (nbytes,)))
@@ -215,7 +215,7 @@ def ipc_handle(device: int, address: int, what: str) -> bytes:
     SharedMemoryUnsupportedError
         If this system has no CUDA IPC.
     """
-    runtime = _bindings(what)
+    runtime = _bindings()
     with _on(device):
         status, handle = runtime.cudaIpcGetMemHandle(address)
     if getattr(status, "name", "") in _NO_IPC:
@@ -233,7 +233,7 @@ def ipc_handle(device: int, address: int, what: str) -> bytes:
 
 def allocate_pinned(nbytes: int, held: list[Any]) -> int:
     """Allocate page-locked host memory, which a device copies at full speed."""
-    runtime = _bindings("pinned memory")
+    runtime = _bindings()
     held.extend(map(runtime.cudaHostAlloc, (nbytes,), (_PORTABLE,)))
     return _created(runtime, f"{human_bytes(nbytes)} of page-locked host memory", held)
 
@@ -246,7 +246,7 @@ def free_pinned(held: list[Any]) -> None:
 
 def is_pinned(address: int) -> bool:
     """Whether host memory is page-locked already, whoever did it."""
-    runtime = _bindings("looking at host memory")
+    runtime = _bindings()
     status, attributes = runtime.cudaPointerGetAttributes(address)
     return bool(
         status == runtime.cudaError_t.cudaSuccess
@@ -273,7 +273,7 @@ def destroy_stream(held: list[Any]) -> None:
 
 def copy(target: int, source: int, nbytes: int, stream: int) -> None:
     """Begin to copy between any two addresses, of host or device, on a stream."""
-    runtime = _bindings("copying")
+    runtime = _bindings()
     (status,) = runtime.cudaMemcpyAsync(
         target, source, nbytes, runtime.cudaMemcpyKind.cudaMemcpyDefault, stream
     )
@@ -314,7 +314,7 @@ def wait_for_event(event: int) -> None:
     _call("cudaEventSynchronize", "waiting for copies to or from a CUDA device", event)
 
 
-def _bindings(doing: str) -> Any:
+def _bindings() -> Any:
     """Return the binding of the CUDA runtime: the one seam to CUDA.
 
     Raises
@@ -326,7 +326,7 @@ def _bindings(doing: str) -> Any:
         from cuda.bindings import runtime
     except ImportError as error:
         raise NoCudaDeviceError(
-            f"{doing}: no CUDA device can be used, as cuda-python is not installed ({error})",
+            f"no CUDA device was found: cuda-python is not installed ({error})",
             f"pip install cuda-python, or {_WITHOUT}",
         ) from error
     return runtime
@@ -334,11 +334,11 @@ def _bindings(doing: str) -> Any:
 
 def _call(function: str, doing: str, *arguments: Any) -> Any:
     """Call a function of the runtime and return its result: None, a value, or several."""
-    runtime = _bindings(doing)
+    runtime = _bindings()
     try:
         status, *values = getattr(runtime, function)(*arguments)
     except RuntimeError as error:  # the CUDA libraries themselves do not load
-        raise NoCudaDeviceError(f"{doing}: no CUDA device was found: {error}", _WITHOUT) from error
+        raise NoCudaDeviceError(f"no CUDA device was found: {error}", _WITHOUT) from error
     if status != runtime.cudaError_t.cudaSuccess:
         raise _error(runtime, status, doing)
     return values[0] if len(values) == 1 else values or None
@@ -350,7 +350,7 @@ def _call(function: str, doing: str, *arguments: Any) -> Any:
 
 
 def _create(function: str, doing: str, flags: int, held: list[Any]) -> int:
-    runtime = _bindings(doing)
+    runtime = _bindings()
     held.extend(map(getattr(runtime, function), (flags,)))
     return _created(runtime, doing, held)
 
@@ -366,7 +366,7 @@ def _created(runtime: Any, doing: str, held: list[Any]) -> int:
 
 def _give_back(function: str, doing: str, held: list[Any]) -> None:
     """Call a function with what was made last, which is gone then, whatever it answers."""
-    runtime = _bindings(doing)
+    runtime = _bindings()
     call = getattr(runtime, function)
     (status,) = call(held.pop()[1])
     if status != runtime.cudaError_t.cudaSuccess:
@@ -377,29 +377,30 @@ def _error(runtime: Any, status: Any, doing: str) -> SharedMemoryError:
     """Return our error for a status of CUDA's."""
     name = getattr(status, "name", str(status))
     told = f"{name}: {_explained(runtime, status)}"
+    before = f"{doing}: " if doing else ""
     if name in _ABSENT:
         why, remedy = _ABSENT[name]
         return NoCudaDeviceError(
-            f"{doing}: no CUDA device was found: {why} ({told})", f"{remedy}; or {_WITHOUT}"
+            f"{before}no CUDA device was found: {why} ({name})", f"{remedy}; or {_WITHOUT}"
         )
     if name == "cudaErrorInvalidDevice":
         _, count = runtime.cudaGetDeviceCount()  # asked at once: this error may be its own
         return NoCudaDeviceError(
-            f"{doing}: there is no such CUDA device; this process sees {count or 0} ({told})",
+            f"{before}there is no such CUDA device; this process sees {count or 0} ({told})",
             f"see session.devices(), or {_WITHOUT}",
         )
     if name == "cudaErrorMemoryAllocation":
         return NoSpaceError(
-            f"{doing}: there is not enough memory ({told})",
+            f"{before}there is not enough memory ({told})",
             f"close what is not needed, send smaller batches, or {_WITHOUT}",
         )
     if name in _BROKEN:
         return SharedMemoryError(
-            f"{doing}: CUDA is of no more use in this process, after a fault in some code on the "
+            f"{before}CUDA is of no more use in this process, after a fault in some code on the "
             f"device ({told})",
             "restart the kernel; until then shared_memory='system' works",
         )
-    return SharedMemoryError(f"{doing}: {told}", _WITHOUT)
+    return SharedMemoryError(f"{before}{told}", _WITHOUT)
 
 
 def _explained(runtime: Any, status: Any) -> str:
