@@ -217,6 +217,7 @@ def places_of(
             direction,
             codec.encoded_nbytes(array),
             region.name if (region := regions.get((direction, name))) else "",
+            region.device if region else None,
         )
         for direction, arrays in (("input", inputs), ("output", outputs))
         for name, array in arrays.items()

@@ -715,7 +715,9 @@ class Slot:
     def slice(self, direction: str, tensor: str, nbytes: int) -> RegionSlice | None:
         """Return the part of a tensor's region to name in a request; None for the wire."""
         region = self.regions.get((direction, tensor))
-        return RegionSlice(region.name, region.offset(0), nbytes) if region else None
+        if region is None:
+            return None
+        return RegionSlice(region.name, region.offset(0), nbytes, region.device_id)
 
     def register_again(self, timeout_s: float) -> None:
         """Register the regions anew, at a server that was restarted."""

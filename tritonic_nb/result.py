@@ -70,14 +70,19 @@ class TensorPlace:
         The tensor's bytes.
     region
         The name of the shared-memory region, or ``""`` where it went over the wire.
+    device
+        The number of the CUDA device that the region is on; None for system memory.
     """
 
     direction: str
     nbytes: int
     region: str
+    device: int | None = None
 
     def __str__(self) -> str:
-        return "shared memory" if self.region else "the wire"
+        if not self.region:
+            return "the wire"
+        return "shared memory" if self.device is None else f"CUDA device {self.device}"
 
 
 @dataclass(frozen=True)

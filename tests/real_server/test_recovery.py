@@ -216,7 +216,7 @@ def test_requests_wait_for_one_another_where_there_is_no_room_for_more(
 ) -> None:
     """With room for one and a half requests, those of six threads are all answered."""
     session = open_session("identity_uint8")
-    monkeypatch.setattr("tritonic_nb.memory.system.host_space", limited_to(12_000_000))
+    monkeypatch.setattr("tritonic_nb.memory.shm_file.host_space", limited_to(12_000_000))
     failed: list[BaseException] = []
 
     def ask(number: int) -> None:
@@ -242,7 +242,7 @@ def test_waiting_for_room_keeps_the_time_limit(
     """Two who wait for a slow third give up in their own time, with the figures."""
     server.add("sleeper", Path(__file__).parents[1] / "models" / "sleeper")
     session = open_session("sleeper")
-    monkeypatch.setattr("tritonic_nb.memory.system.host_space", limited_to(2 * 4096))
+    monkeypatch.setattr("tritonic_nb.memory.shm_file.host_space", limited_to(2 * 4096))
     slow = threading.Thread(target=session.infer, args=(np.array([2.5], np.float32),))
     slow.start()
     time.sleep(0.3)

@@ -739,7 +739,7 @@ def test_closing_can_be_interrupted_and_done_again(
     session = open_session("simple")
     session.infer(INPUT0=ONES, INPUT1=ONES)
 
-    def interrupted(name: str) -> None:
+    def interrupted(*_arguments: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

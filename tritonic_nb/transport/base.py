@@ -93,11 +93,15 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class RegionSlice:
-    """The part of a registered region that a tensor uses: name, offset and size in bytes."""
+    """The part of a registered region that a tensor uses: name, offset and size in bytes.
+
+    `device` is the number of the CUDA device that the region is on; None for system memory.
+    """
 
     name: str
     offset: int
     nbytes: int
+    device: int | None = None
 
 
 @dataclass(frozen=True)
