@@ -104,7 +104,8 @@ def test_tensors_lie_on_the_device(open_session: Open, gpu_server: Relay, cuda: 
     assert {r.name for r in session.regions} == set(gpu_server.registered)
     assert {told["device_id"] for told in gpu_server.registered.values()} == {1}
     assert {m.address for m in cuda.device_memory.values()} == {r.address for r in session.regions}
-    assert cuda.current == 0
+    assert cuda.context == 0
+    assert cuda.contexts == {1}
     session.close()
     assert not cuda.device_memory
 
@@ -452,7 +453,8 @@ def test_auto_takes_the_device_where_dev_shm_is_not_shared(
     """With a device and a server that opens its memory, auto has a second best way."""
     from tritonic_nb.transport import HttpTransport
 
-    assert "for the asking" in open_session("simple", shared_memory="auto").shared_memory_reason
+    reason = open_session("simple", shared_memory="auto").shared_memory_reason
+    assert reason.startswith("system shared memory")
 
     def refuses(*_arguments: Any) -> None:
         raise RegionNotVisibleError("registering: unable to open shared memory region")
