@@ -169,9 +169,8 @@ class Jax:
         """Begin to compute a row of ones, which takes a while, and return it at once."""
 
         def compute(matrix: Any) -> Any:
-            for _ in range(40):
-                matrix = matrix @ matrix / size
-            return matrix[:1]
+            step = self.jax.lax.fori_loop
+            return step(0, 400, lambda _, each: each @ each / size, matrix)[:1]
 
         matrix = self.array(np.ones((size, size), np.float32))
         compiled = self.jax.jit(compute).lower(matrix).compile()

@@ -196,7 +196,7 @@ def test_what_is_still_being_written_arrives_complete(
     """The session waits for the stream on which the library still writes, and for no host."""
     session = open_session(MODEL, shared_memory=kind)
     zeros = np.zeros((16, 65_536), np.float32)
-    session.infer(zeros)  # the regions and the stream are there: nothing else waits
+    session.infer(library.array(zeros))  # regions and stream are there: nothing else waits
     with library.side_stream():
         given = library.array(zeros)
         shown = InterfaceOf(given) if hide else given
