@@ -54,8 +54,9 @@ class OnDevice:
 
     def __init__(self, array: npt.NDArray[Any], device: int = 0) -> None:
         self.shape, self.dtype, self.device = array.shape, array.dtype, device
-        self.address = cudart.allocate(device, max(1, array.nbytes), "a test's array", [])
-        weakref.finalize(self, cudart.free, device, self.address).atexit = False
+        held: list[Any] = []
+        weakref.finalize(self, cudart.free, device, held).atexit = False
+        self.address = cudart.allocate(device, max(1, array.nbytes), "a test's array", held)
         with CopyStream(device) as copies:
             copies.to_device(self.address, np.ascontiguousarray(array).reshape(array.shape))
 

@@ -114,8 +114,9 @@ def _copies(device: int, nbytes: int) -> Iterator[dict[str, Callable[[], Any]]]:
         region = create_region(SharedMemoryType.CUDA, "x", "input", nbytes, device=device)
         held.callback(region.close)
         streams = held.enter_context(CopyStream(device))
-        stream = cudart.create_stream(device)
-        held.callback(cudart.destroy_stream, stream)
+        made: list[Any] = []
+        held.callback(cudart.destroy_stream, made)
+        stream = cudart.create_stream(device, made)
         pinned, there = PinnedMemory(nbytes), DeviceMemory(device, nbytes)
         view = region.view("FP32", shape)
 

@@ -52,8 +52,9 @@ class DeviceMemory:
 
     def __init__(self, device: int, nbytes: int) -> None:
         self.device = device
-        self.address = cudart.allocate(device, nbytes, "a tensor of the benchmark", [])
-        weakref.finalize(self, cudart.free, device, self.address).atexit = False
+        held: list[Any] = []
+        weakref.finalize(self, cudart.free, device, held).atexit = False
+        self.address = cudart.allocate(device, nbytes, "a tensor of the benchmark", held)
 
     def fill(self, array: npt.NDArray[Any]) -> None:
         """Copy an array to it."""
