@@ -11,7 +11,6 @@ import importlib.util
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,8 +25,6 @@ from tritonic_nb.transport import Transport, connect
 
 # JAX would take three quarters of the device's memory at its first use.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-
-MODELS = Path(__file__).with_name("models")
 
 
 def pytest_report_header() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from tritonic_nb.memory import CopyStream, cudart, dlpack
 from tritonic_nb.tensors.dtypes import numpy_dtype
 
 MIB = 2**20
+MODELS = Path(__file__).with_name("models")
 
 
 def sample(datatype: str, shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[Any]:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import MODELS
 from gpu_helpers import ByDlpack, same, sample
 
 import tritonic_nb
