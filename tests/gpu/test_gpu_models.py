@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gpu_helpers import ByDlpack, same, sample
+from gpu_helpers import MODELS, ByDlpack, same, sample
 
 import tritonic_nb
 from tests.conftest import BOTH
