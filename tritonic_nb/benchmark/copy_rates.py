@@ -115,14 +115,15 @@ def _copies(device: int, nbytes: int) -> Iterator[dict[str, Callable[[], Any]]]:
         held.callback(region.close)
         streams = held.enter_context(CopyStream(device))
         made: list[Any] = []
-        held.callback(cudart.destroy_stream, made)
+        held.callback(cudart.destroy_stream, device, made)
         stream = cudart.create_stream(device, made)
-        pinned, there = PinnedMemory(nbytes), DeviceMemory(device, nbytes)
+        pinned, there = PinnedMemory(device, nbytes), DeviceMemory(device, nbytes)
         view = region.view("FP32", shape)
 
         def plain(target: int, source: int) -> None:
-            cudart.copy(target, source, nbytes, stream)
-            cudart.wait_for_stream(stream)
+            with cudart.on(device):
+                cudart.copy(target, source, nbytes, stream)
+                cudart.wait_for_stream(stream)
 
         def pinned_in() -> None:
             region.bring(streams)
