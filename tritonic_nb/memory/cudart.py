@@ -111,7 +111,7 @@ def on(device: int) -> Iterator[None]:
     if before and before == _primary.get(device):
         yield
         return
-    # Where there is no context, the runtime would make one on this device.
+    # Where there is no context, the runtime would make one on the chosen device.
     chosen = device if before else int(_call("cudaGetDevice", doing))
     try:
         _call("cudaSetDevice", doing, device)
@@ -122,7 +122,7 @@ def on(device: int) -> Iterator[None]:
             _set_context(before)
         elif chosen != device and _is_in_use(chosen):
             _call("cudaSetDevice", doing, chosen)
-        elif chosen != device:
+        elif device:  # the first device is what CUDA takes by itself
             _set_context(0)
 
 
