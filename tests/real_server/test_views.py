@@ -154,7 +154,7 @@ def test_an_array_that_grows_or_fails_to(
     kept = session.inputs["INPUT0"]
     with monkeypatch.context() as patch:
         patch.setattr(
-            "tritonic_nb.memory.system.host_space", lambda: Space(0, 10**6, 10**9, "the machine")
+            "tritonic_nb.memory.shm_file.host_space", lambda: Space(0, 10**6, 10**9, "the machine")
         )
         with pytest.raises(NoSpaceError):
             session.inputs["INPUT0"] = np.ones((400, 400), np.float32)
@@ -170,7 +170,7 @@ def test_auto_fills_what_it_sends(open_session: Open, monkeypatch: pytest.Monkey
     session = open_session("identity_fp32", shared_memory="auto")
     with monkeypatch.context() as patch:
         patch.setattr(
-            "tritonic_nb.memory.system.host_space", lambda: Space(0, 10**6, 10**9, "the machine")
+            "tritonic_nb.memory.shm_file.host_space", lambda: Space(0, 10**6, 10**9, "the machine")
         )
         session.inputs["INPUT0"] = np.full((4, 4), 3, np.float32)
     result = session.infer()

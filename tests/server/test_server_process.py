@@ -164,8 +164,8 @@ def test_a_card_is_what_is_known(embedded: Server, monkeypatch: pytest.MonkeyPat
         f"  metrics  {embedded.metrics_url}",
         "  APIs     protected by a header",
         f"  state    running, pid {embedded.pid}",
-        "  models   21: simple, zebra, simple_string, simple_int8, simple_identity, "
-        "simple_sequence, and 15 more",
+        "  models   22: simple, zebra, simple_string, simple_int8, simple_identity, "
+        "simple_sequence, and 16 more",
     ]
     assert bundle["text/html"].count('<th scope="row">') == 7
     assert line.startswith(f"<Server Triton 2.51.0 at {embedded.url}, ")

@@ -283,7 +283,8 @@ class _State:
     def __init__(self) -> None:
         # Reentrant: a region that is collected in the middle of a call makes another one.
         self.lock = threading.RLock()
-        self.busy = False
+        # A lock and no flag: an interrupt at any moment leaves it open.
+        self.passing_on = threading.Lock()
         self.events: deque[_Event] = deque()
         self.ledger = _Ledger()
         self.janitor: _Janitor | None = None
@@ -317,14 +318,11 @@ def _tell(verb: str, name: str, **more: object) -> None:
 def _post(state: _State, event: _Event) -> None:
     with state.lock:
         state.events.append(event)
-        if state.busy:  # the call that this one interrupts goes on with it
+        if state.passing_on.locked():  # the call that this one interrupts goes on with it
             return
-        try:
-            state.busy = True
+        with state.passing_on:
             while state.events:
                 _pass_on(state)
-        finally:
-            state.busy = False
 
 
 def _pass_on(state: _State) -> None:
