@@ -1,0 +1,334 @@
+"""Tensors of any library, of which only the parts that are drawn are read.
+
+A picture never needs all of a large tensor: :class:`Values` hands out slices, and only
+they are converted, or copied from a device.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from tritonic_nb.errors import ArgumentError, brief
+
+__all__ = ["Extent", "Values", "extent", "number"]
+
+Index: TypeAlias = "tuple[int | slice, ...]"
+
+# How many elements stand for all others where only their range is asked for.
+_SAMPLE = 1 << 18
+
+_HOST = 1  # DLPack's number for the memory of the processor
+
+
+@dataclass(frozen=True)
+class Values:
+    """A tensor that is read slice by slice.
+
+    Attributes
+    ----------
+    shape
+        Of what is left after :meth:`at`, :meth:`squeezed` and :meth:`arranged`.
+    datatype
+        Triton's name, such as ``FP32``; NumPy's own where Triton has none.
+    whole
+        The shape as it was given, before anything was taken from it.
+    """
+
+    shape: tuple[int, ...]
+    datatype: str
+    whole: tuple[int, ...]
+    _read: Callable[[Index], npt.NDArray[Any]]
+
+    @classmethod
+    def of(cls, thing: Any) -> Values:
+        """Take whatever holds numbers or texts.
+
+        Parameters
+        ----------
+        thing
+            A NumPy array, anything that speaks DLPack or ``__array__`` (PyTorch, CuPy, JAX,
+            also on a device), a Pillow image, a number, text, bytes, or nested lists of
+            those. Nothing is copied; of what lies on a device nothing is read yet.
+
+        Raises
+        ------
+        ArgumentError
+            It is none of these.
+        """
+        if isinstance(thing, Values):
+            return thing
+        if isinstance(thing, Image.Image):
+            wide = thing.mode.startswith("I") or thing.mode in ("F", "L", "RGB", "RGBA")
+            thing = np.asarray(thing if wide else thing.convert("RGB"))
+        if _on_device(thing):
+            return cls._of_device(thing)
+        return cls._of_array(_host_array(thing))
+
+    @classmethod
+    def _of_array(cls, array: npt.NDArray[Any]) -> Values:
+        def read(index: Index) -> npt.NDArray[Any]:
+            return _plain(np.asarray(array[index]))
+
+        return cls(array.shape, datatype_name(array.dtype), array.shape, read)
+
+    @classmethod
+    def _of_device(cls, thing: Any) -> Values:
+        shape = tuple(int(side) for side in thing.shape)
+        name = str(thing.dtype).rpartition(".")[2]  # "torch.float32"
+        datatype = _triton_name(name) or name
+
+        def read(index: Index) -> npt.NDArray[Any]:
+            return _plain(_to_host(thing[index]))
+
+        return cls(shape, datatype, shape, read)
+
+    @property
+    def size(self) -> int:
+        """How many elements."""
+        count = 1
+        for side in self.shape:
+            count *= side
+        return count
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the elements are texts."""
+        return self.datatype == "BYTES"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the datatype holds whole numbers or truth values."""
+        return self.datatype == "BOOL" or bool(re.fullmatch(r"U?INT\d+", self.datatype))
+
+    def __getitem__(self, index: Any) -> npt.NDArray[Any]:
+        """Read a part: numbers and slices with positive steps, as for an array."""
+        given = index if isinstance(index, tuple) else (index,)
+        return self._read(given + (slice(None),) * (len(self.shape) - len(given)))
+
+    def read(self) -> npt.NDArray[Any]:
+        """Read everything."""
+        return self[()]
+
+    def at(self, axis: int, position: int) -> Values:
+        """Take one position of an axis, which is gone then."""
+
+        def read(index: Index) -> npt.NDArray[Any]:
+            return self._read((*index[:axis], position, *index[axis:]))
+
+        shape = self.shape[:axis] + self.shape[axis + 1 :]
+        return replace(self, shape=shape, _read=read)
+
+    def thinned(self, steps: Sequence[int]) -> Values:
+        """Take every n-th position of each axis."""
+        shape = tuple(-(-side // step) for side, step in zip(self.shape, steps, strict=True))
+
+        def read(index: Index) -> npt.NDArray[Any]:
+            full = []
+            for part, step, side in zip(index, steps, shape, strict=True):
+                if isinstance(part, slice):
+                    start, stop, each = part.indices(side)
+                    full.append(slice(start * step, max(stop - 1, 0) * step + 1, each * step)
+                                if stop > start else slice(0, 0))  # fmt: skip
+                else:
+                    full.append(slice(part * step, part * step + 1))
+            values = self._read(tuple(full))
+            gone = tuple(axis for axis, part in enumerate(index) if not isinstance(part, slice))
+            return values.squeeze(gone) if gone else values
+
+        return replace(self, shape=shape, _read=read)
+
+    def squeezed(self) -> Values:
+        """Leave out all axes of one position."""
+        values = self
+        for axis in reversed(range(len(self.shape))):
+            if self.shape[axis] == 1:
+                values = values.at(axis, 0)
+        return values
+
+    def arranged(self, order: Sequence[int]) -> Values:
+        """Put the axes in another order."""
+
+        def read(index: Index) -> npt.NDArray[Any]:
+            full: list[int | slice] = [0] * len(order)
+            for axis, part in zip(order, index, strict=True):
+                full[axis] = part
+            kept = sorted(a for a, part in zip(order, index, strict=True) if isinstance(part, slice))
+            wanted = [a for a, part in zip(order, index, strict=True) if isinstance(part, slice)]
+            values = self._read(tuple(full))
+            return values.transpose([kept.index(axis) for axis in wanted])
+
+        return replace(self, shape=tuple(self.shape[axis] for axis in order), _read=read)
+
+    def sample(self, most: int = _SAMPLE) -> npt.NDArray[Any]:
+        """Read evenly spread elements, at most so many."""
+        return self.thinned(self.steps(most)).read()
+
+    def steps(self, most: int) -> list[int]:
+        """Tell how far apart to read on each axis to get at most so many elements."""
+        steps = [1] * len(self.shape)
+        left = list(self.shape)
+        while int(np.prod(left, dtype=object)) > most:
+            axis = int(np.argmax(left))
+            steps[axis] += max(1, steps[axis] // 2)
+            left[axis] = -(-self.shape[axis] // steps[axis])
+        return steps
+
+    def __str__(self) -> str:
+        return f"{self.datatype} {list(self.whole)}"
+
+
+@dataclass(frozen=True)
+class Extent:
+    """The range of some values.
+
+    Attributes
+    ----------
+    low, high
+        The lowest and the highest finite value; both 0 where there is none.
+    finite, nans, infinite
+        How many there are of each.
+    sampled
+        Whether only some of the values were looked at.
+    """
+
+    low: float
+    high: float
+    finite: int
+    nans: int
+    infinite: int
+    sampled: bool
+
+    @property
+    def flat(self) -> bool:
+        """Whether there are no two different finite values."""
+        return self.low == self.high
+
+    def __str__(self) -> str:
+        odd = [
+            f"{count:,} {word}"
+            for count, word in ((self.nans, "NaN"), (self.infinite, "infinite"))
+            if count
+        ]
+        if not self.finite:
+            said = "no finite value"
+        elif self.flat:
+            said = f"all {number(self.low)}"
+        else:
+            said = f"{number(self.low)} to {number(self.high)}"
+        return ", ".join([said, *odd]) + (" (of a sample)" if self.sampled else "")
+
+
+def extent(values: Values, most: int = _SAMPLE) -> Extent:
+    """Find the range of values, of a sample of at most so many."""
+    part = values.sample(most)
+    sampled = part.size < values.size
+    if part.size == 0 or part.dtype.kind not in "biuf":
+        return Extent(0.0, 0.0, 0, 0, 0, sampled)
+    if part.dtype.kind != "f":
+        return Extent(float(part.min()), float(part.max()), part.size, 0, 0, sampled)
+    finite = np.isfinite(part)
+    count, nans = int(finite.sum()), int(np.isnan(part).sum())
+    good = part if count == part.size else part[finite]
+    low, high = (float(good.min()), float(good.max())) if count else (0.0, 0.0)
+    return Extent(low, high, count, nans, part.size - count - nans, sampled)
+
+
+def number(value: float) -> str:
+    """Write a number for people, in at most nine characters or so."""
+    if value == int(value) and abs(value) < 1e6 if np.isfinite(value) else False:
+        return f"{int(value):,}"
+    return f"{value:.3g}"
+
+
+def datatype_name(dtype: np.dtype[Any]) -> str:
+    """Give Triton's name of a NumPy dtype, or NumPy's own where there is none."""
+    if dtype.kind in "OSU":
+        return "BYTES"
+    return _triton_name(dtype.name) or str(dtype)
+
+
+def _triton_name(name: str) -> str:
+    if name == "bool":
+        return "BOOL"
+    match = re.fullmatch(r"(bfloat|float|uint|int)(\d+)", name)
+    if match is None:
+        return ""
+    prefix = {"float": "FP", "bfloat": "BF", "int": "INT", "uint": "UINT"}[match[1]]
+    return f"{prefix}{match[2]}"
+
+
+def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Give values of a dtype that everything can be done with."""
+    if isinstance(array, np.ma.MaskedArray):
+        array = array.astype(np.float64).filled(np.nan)
+    kind = array.dtype.kind
+    if kind in "biuOSU":
+        return array
+    if kind == "f":
+        return array.astype(np.float32) if array.dtype.itemsize < 4 else array
+    if kind == "c":
+        with np.errstate(all="ignore"):
+            return np.abs(array)
+    if kind in "mM":
+        return array.astype(np.int64)
+    try:
+        return array.astype(np.float32)  # bfloat16 and its like
+    except (TypeError, ValueError):
+        return array.astype(np.str_)
+
+
+def _host_array(thing: Any) -> npt.NDArray[Any]:
+    if isinstance(thing, np.ndarray):
+        return thing
+    if isinstance(thing, (str, bytes)):
+        return np.array(thing, dtype=object)
+    if hasattr(thing, "__dlpack__"):
+        thing = _without_gradient(thing)
+        try:
+            return np.from_dlpack(thing)
+        except (BufferError, RuntimeError, TypeError, ValueError):
+            if hasattr(thing, "float"):  # PyTorch's bfloat16, which NumPy cannot take
+                return _host_array(thing.float())
+    try:
+        array = np.asarray(thing)
+    except Exception as error:  # whatever a stranger's __array__ raises
+        raise ArgumentError(
+            f"{brief(thing)} cannot be shown: {type(error).__name__}: {error}",
+            "pass an array, or lists of equal lengths",
+        ) from error
+    if array.dtype.kind == "O" and array.ndim == 0:
+        raise ArgumentError(
+            f"a {type(thing).__name__} cannot be shown: it is no array",
+            "pass an array, a DLPack tensor, a Pillow image, numbers or texts",
+        )
+    return array
+
+
+def _on_device(thing: Any) -> bool:
+    if isinstance(thing, np.ndarray) or not hasattr(thing, "shape"):
+        return False
+    if hasattr(thing, "__dlpack_device__"):
+        return int(thing.__dlpack_device__()[0]) != _HOST
+    return hasattr(thing, "__cuda_array_interface__")
+
+
+def _without_gradient(thing: Any) -> Any:
+    return thing.detach() if hasattr(thing, "detach") else thing
+
+
+def _to_host(part: Any) -> npt.NDArray[Any]:
+    """Copy a part from its device, by whichever way its library has."""
+    part = _without_gradient(part)
+    for way in ("cpu", "get", "copy_to_host"):  # PyTorch, CuPy, Numba
+        if callable(getattr(part, way, None)):
+            return _host_array(getattr(part, way)())
+    if hasattr(part, "__dlpack__"):
+        return np.from_dlpack(part, device="cpu")
+    return _host_array(part)
