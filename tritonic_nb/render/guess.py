@@ -709,9 +709,7 @@ def _letters(values: Values, layout: str) -> str:
     name = layout.upper()
     rank = len(values.shape)
     if sorted(name.replace("N", "")) not in (["H", "W"], ["C", "H", "W"]) or name.count("N") > 1:
-        raise ArgumentError(
-            f"there is no layout {layout!r}", "use NCHW, NHWC, NHW, CHW, HWC or HW"
-        )
+        raise ArgumentError(f"there is no layout {layout!r}", "use NCHW, NHWC, NHW, CHW, HWC or HW")
     core = name.replace("N", "")
     if rank < len(core):
         raise ArgumentError(

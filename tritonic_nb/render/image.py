@@ -14,9 +14,11 @@ from tritonic_nb.errors import ArgumentError
 from tritonic_nb.render.picture import Picture
 
 __all__ = [
+    "Box",
     "Pixels",
     "as_rgb",
     "blend",
+    "colors",
     "encode_jpeg",
     "encode_png",
     "fit_within",
@@ -136,11 +138,11 @@ def blend(
     smooth = np.clip(down @ levels @ across.T, 0, 1)
 
     grey = rgb.convert("L")
-    colors = _colors(colormap)[np.rint(smooth * 255).astype(np.uint8)]
+    heated = colors(colormap)[np.rint(smooth * 255).astype(np.uint8)]
     if levels.any():
         base = np.asarray(Image.blend(grey.convert("RGB"), rgb, _COLOR_LEFT), np.float32)
         cover = opacity * (_COLD_OPACITY + (1 - _COLD_OPACITY) * smooth)
-        pixels = base + (colors - base) * cover[..., np.newaxis].astype(np.float32)
+        pixels = base + (heated - base) * cover[..., np.newaxis].astype(np.float32)
     else:
         pixels = np.array(rgb, np.float32)
     unseen = ~(((ys > top) & (ys < bottom))[:, np.newaxis] & ((xs > left) & (xs < right)))
@@ -181,7 +183,7 @@ def fit_within(size: tuple[int, int], width: int, height: int) -> tuple[int, int
 def encode_png(image: Image.Image) -> bytes:
     """Encode pixels as a PNG file, for speed rather than for the last byte."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=4)
+    image.save(buffer, "PNG", compress_level=2)
     return buffer.getvalue()
 
 
@@ -247,7 +249,7 @@ def _spline(count: int, positions: npt.NDArray[np.floating[Any]]) -> npt.NDArray
 
 
 @cache
-def _colors(name: str) -> npt.NDArray[np.float32]:
+def colors(name: str) -> npt.NDArray[np.float32]:
     """Give a colour map as ``[256, 3]`` levels from 0 to 255."""
     from matplotlib import colormaps
 

@@ -159,7 +159,9 @@ class Values:
             full: list[int | slice] = [0] * len(order)
             for axis, part in zip(order, index, strict=True):
                 full[axis] = part
-            kept = sorted(a for a, part in zip(order, index, strict=True) if isinstance(part, slice))
+            kept = sorted(
+                a for a, part in zip(order, index, strict=True) if isinstance(part, slice)
+            )
             wanted = [a for a, part in zip(order, index, strict=True) if isinstance(part, slice)]
             values = self._read(tuple(full))
             return values.transpose([kept.index(axis) for axis in wanted])
