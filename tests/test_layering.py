@@ -31,7 +31,8 @@ ALLOWED = {
     "preflight": {"errors", "memory", "render", "sizes", "tensors"},
     "routine": {"memory", "regions", "result", "tensors", "transport"},
     "call": {"choice", "errors", "memory", "regions", "result", "routine", "tensors", "transport"},
-    "result": {"errors", "frames", "images", "render"},
+    "viewer": {"errors", "images", "render"},
+    "result": {"errors", "frames", "images", "render", "viewer"},
     "workers": {"errors", "result"},
     "flight": {"errors", "frames", "render", "result", "tensors", "workers"},
     "session": {

@@ -21,9 +21,12 @@ from tritonic_nb.errors import (
 )
 from tritonic_nb.frames import FrameSource
 from tritonic_nb.images import ImageTransform
+from tritonic_nb.viewer import picture
 
 __all__ = ["InferenceResult", "Prediction", "TensorPlace", "Timings"]
 
+_CLASS_NAME = re.compile(r"class(es)?(_|:|$)|label", re.IGNORECASE)
+_SCORE_NAME = re.compile(r"score|conf|prob|logits", re.IGNORECASE)
 _HEAT_NAME = re.compile(r"activation|heat|saliency|(^|_)cam(_|$)", re.IGNORECASE)
 
 
@@ -238,24 +241,110 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
             note=f"as a tensor: {self.transform}" if self.transform else "",
         )
 
-    def show(self, *, labels: Sequence[str] | None = None, k: int = 5, item: int = 0) -> None:
+    def show(
+        self,
+        output: str | None = None,
+        *,
+        as_: str | None = None,
+        labels: Sequence[str] | None = None,
+        k: int = 5,
+        item: int = 0,
+        **options: Any,
+    ) -> None:
         """Show the result in the notebook, or print it outside of one.
 
-        A classified picture is shown beside its class activation and its best
-        classes; any other result as a table. The class activation is an output
-        ``[batch, rows, columns]`` of floats with ``activation``, ``heat``,
-        ``saliency`` or ``cam`` in its name, if there is one.
+        A classified picture is shown beside its class activation and its best classes.
+        Each other output becomes the picture that suits it, with what was guessed
+        written below; masks, boxes and points are drawn over the picture that went in.
+        The class activation is an output ``[batch, rows, columns]`` of floats with
+        ``activation``, ``heat``, ``saliency`` or ``cam`` in its name.
 
         Parameters
         ----------
+        output
+            Show this one only.
+        as_
+            The kind of picture, as for :func:`tritonic_nb.picture`; with it, `output` must
+            be given where there are several.
         labels, k, item
             As for :meth:`top_k`.
+        **options
+            Others of :func:`tritonic_nb.picture`, such as ``opacity`` or ``together``.
+
+        Raises
+        ------
+        TensorNameError
+            There is no such output, or several could be meant.
+        TensorShapeError
+            `item` is not in the batch.
+        ArgumentError
+            The output cannot be shown so, or an option makes no sense.
         """
-        picture = self.picture(labels=labels, k=k, item=item)
-        if picture is not None:
-            picture.display()
-        else:
-            render.display(self)
+        for each in self.pictures(output, as_=as_, labels=labels, k=k, item=item, **options):
+            each.display()
+
+    def pictures(
+        self,
+        output: str | None = None,
+        *,
+        as_: str | None = None,
+        labels: Sequence[str] | None = None,
+        k: int = 5,
+        item: int = 0,
+        **options: Any,
+    ) -> tuple[render.Picture, ...]:
+        """Return the pictures that :meth:`show` shows; parameters and errors are the same."""
+        check_whole(k, 1, "k", "ask for at least one class")
+        if output is not None:
+            return (self._one(output, as_, labels, item, k=k, **options),)
+        if as_ is not None:
+            if len(self.outputs) != 1:
+                raise TensorNameError(
+                    f"as_={as_!r} is for one output, and the result has {len(self.outputs)}",
+                    f"name one: show(NAME, as_={as_!r}), of {', '.join(self.outputs)}",
+                )
+            return (self._one(next(iter(self.outputs)), as_, labels, item, k=k, **options),)
+        first = self.picture(labels=labels, k=k, item=item)
+        done = {self._scores_output(), *self._heat_outputs()} if first is not None else set()
+        left = {name: array for name, array in self.outputs.items() if name not in done}
+        parts = _box_parts(left, self.model)
+        left = {name: array for name, array in left.items() if name not in parts.taken}
+        others = (
+            self._one(name, None, labels, item, **({"k": k} if name not in parts.boxes else {}),
+                      **parts.of(name), **options)
+            for name in left
+        )  # fmt: skip
+        return (*([first] if first is not None else []), *others)
+
+    def _one(
+        self,
+        name: str,
+        as_: str | None,
+        labels: Sequence[str] | None,
+        item: int,
+        *,
+        k: int | None = None,
+        **options: Any,
+    ) -> render.Picture:
+        """Return the picture of one output, over the picture that went in where that suits."""
+        array = self[name]
+        chosen = item if self._counts_items(array) else None
+        wish = {
+            "labels": labels if labels is not None else self.labels, "model": self.model,
+            "item": chosen, **options,
+        }  # fmt: skip
+        kind = as_ or render.guess(array, name, model=self.model).kind
+        if kind == "scores" and k is not None:
+            wish["k"] = k
+        if self.images and "source" not in options and _lies_over(kind, name):
+            wish["source"] = _item(self.images, item, "the pictures")
+            wish.setdefault("transform", self.transform)
+        return picture(array, as_=as_, name=name, **wish)
+
+    def _counts_items(self, array: npt.NDArray[Any]) -> bool:
+        """Whether the first axis of an output counts the pictures of the batch."""
+        count = len(self.images)
+        return count > 1 and array.ndim > 1 and array.shape[0] == count
 
     def __repr__(self) -> str:
         return render.plain(*self._described())
@@ -322,11 +411,20 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
 
     def _heat(self, item: int) -> npt.NDArray[Any] | None:
         """Return the map to lay over the picture: the output whose name says that it is one."""
-        for name, array in self.outputs.items():
-            maps = array.ndim == 3 and len(array) == len(self.images) and array.dtype.kind == "f"
-            if maps and _HEAT_NAME.search(name):
-                return _row(array, item, 2, name)
+        for name in self._heat_outputs():
+            return _row(self.outputs[name], item, 2, name)
         return None
+
+    def _heat_outputs(self) -> list[str]:
+        """Return the name of that output, if there is one."""
+        return [
+            name
+            for name, array in self.outputs.items()
+            if array.ndim == 3
+            and len(array) == len(self.images)
+            and array.dtype.kind == "f"
+            and _HEAT_NAME.search(name)
+        ][:1]
 
     def _names(self, labels: Sequence[str] | None, count: int) -> Sequence[str]:
         names = labels if labels is not None else self.labels
@@ -345,6 +443,48 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
                 f"{type(error).__name__}: {error}",
                 remedy,
             ) from error
+
+
+@dataclass(frozen=True)
+class _BoxParts:
+    """Outputs that are boxes, and which outputs hold their scores and classes."""
+
+    boxes: Mapping[str, Mapping[str, npt.NDArray[Any]]]
+    taken: frozenset[str]
+
+    def of(self, name: str) -> Mapping[str, npt.NDArray[Any]]:
+        return self.boxes.get(name, {})
+
+
+def _box_parts(outputs: Mapping[str, npt.NDArray[Any]], model: str) -> _BoxParts:
+    """Find the scores and classes of the one output of boxes, by length and name."""
+    kinds = {name: render.guess(array, name, model=model) for name, array in outputs.items()}
+    found = [
+        name
+        for name, kind in kinds.items()
+        if kind.kind == "boxes" and kind.form != "candidates" and outputs[name].shape[-1] == 4
+    ]
+    if len(found) != 1:
+        return _BoxParts({name: {} for name in found}, frozenset())
+    count = outputs[found[0]].squeeze().shape[:1]
+    parts: dict[str, npt.NDArray[Any]] = {}
+    taken = set()
+    for role, words in (("classes", _CLASS_NAME), ("scores", _SCORE_NAME)):
+        for name, array in outputs.items():
+            core = array.squeeze()
+            flat = core.ndim == 1 or (core.ndim == 2 and role == "scores")
+            fits = name != found[0] and name not in taken and flat and core.shape[:1] == count
+            if fits and words.search(name):
+                parts[role] = array
+                taken.add(name)
+                break
+    return _BoxParts({found[0]: parts}, frozenset(taken))
+
+
+def _lies_over(kind: str, name: str) -> bool:
+    """Whether an output is drawn over the picture that went in, without being asked to."""
+    over = kind in ("segmentation", "probability", "boxes", "points")
+    return over or (kind == "heatmap" and bool(_HEAT_NAME.search(name)))
 
 
 def probabilities(scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -7,7 +7,10 @@ knows nothing of sessions, models or servers.
 from __future__ import annotations
 
 from tritonic_nb.render.classes import classification
+from tritonic_nb.render.gallery import Wish, picture_of
+from tritonic_nb.render.guess import KINDS, Guess, guess
 from tritonic_nb.render.image import blend, overlay, show
+from tritonic_nb.render.overlay import Source
 from tritonic_nb.render.picture import Picture, display
 from tritonic_nb.render.plot import bars, top
 from tritonic_nb.render.progress import Progress
@@ -15,16 +18,22 @@ from tritonic_nb.render.reprs import Table, card, plain
 from tritonic_nb.render.tensor import human_bytes, summarise
 
 __all__ = [
+    "KINDS",
+    "Guess",
     "Picture",
     "Progress",
+    "Source",
     "Table",
+    "Wish",
     "bars",
     "blend",
     "card",
     "classification",
     "display",
+    "guess",
     "human_bytes",
     "overlay",
+    "picture_of",
     "plain",
     "show",
     "summarise",

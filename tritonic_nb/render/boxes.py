@@ -297,9 +297,7 @@ def _best_of(
 # --- choosing and drawing ------------------------------------------------------------------------
 
 
-def _likely(
-    found: Boxes, least: float | None, count: int, *, apart: bool
-) -> tuple[list[int], str]:
+def _likely(found: Boxes, least: float | None, count: int, *, apart: bool) -> tuple[list[int], str]:
     corners = found.corners
     with np.errstate(all="ignore"):
         good = np.isfinite(corners).all(axis=1) & (corners[:, 2:] > corners[:, :2]).all(axis=1)

@@ -192,12 +192,15 @@ class Drawing:
         What was done to the values before they were drawn, and what was left out.
     width
         On the page, in CSS pixels.
+    html
+        HTML to show in its place where HTML can be shown, in the notebook's own colours.
     """
 
     canvas: Canvas | Image.Image
     alt: str
     notes: tuple[str, ...]
     width: int
+    html: str = ""
 
     @classmethod
     def on_card(cls, canvas: Canvas, alt: str, *notes: str) -> Drawing:
@@ -206,7 +209,9 @@ class Drawing:
 
     def png(self) -> bytes:
         """Give the bytes of a PNG file."""
-        return encode_png(self.canvas) if isinstance(self.canvas, Image.Image) else self.canvas.png()
+        return (
+            encode_png(self.canvas) if isinstance(self.canvas, Image.Image) else self.canvas.png()
+        )
 
     def figure(self) -> Figure:
         """Give a Matplotlib figure, to be changed or saved in another format."""
@@ -266,7 +271,9 @@ def framed(
         inner = max(inner, side[0].height / SCALE + 16 * len(side[1]) + 8)
         words = max((text_width(text, size=_SMALL) for text in side[1]), default=0)
         beside = _BESIDE + max(side[0].width / SCALE, words)
-    room = max(width + beside, _LEAST_WIDTH - 2 * MARGIN, min(text_width(title, size=10, bold=True), 620))
+    room = max(
+        width + beside, _LEAST_WIDTH - 2 * MARGIN, min(text_width(title, size=10, bold=True), 620)
+    )
     canvas = Canvas(room + 2 * MARGIN, heading + inner + 2 * MARGIN, title)
     x, y = float(MARGIN), float(MARGIN + heading)
     canvas.image(image, x, y, below=below)

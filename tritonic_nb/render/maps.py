@@ -215,7 +215,11 @@ def _said_count(shown: int, total: int, *, ordered: bool, sampled: bool) -> str:
     if shown == total:
         return "the strongest first" if ordered and total > 1 else ""
     found = ", found from a sample" if sampled else ""
-    return f"the {shown} strongest of {total:,}{found}" if ordered else f"the first {shown} of {total:,}"
+    return (
+        f"the {shown} strongest of {total:,}{found}"
+        if ordered
+        else f"the first {shown} of {total:,}"
+    )
 
 
 def _strongest(values: Values) -> tuple[list[int], bool]:
@@ -300,9 +304,7 @@ def _finite(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.nan_to_num(plane, nan=0.0, posinf=1.0, neginf=0.0)
 
 
-def _probabilities(
-    array: npt.NDArray[Any], form: str
-) -> tuple[npt.NDArray[np.float32], str]:
+def _probabilities(array: npt.NDArray[Any], form: str) -> tuple[npt.NDArray[np.float32], str]:
     if form == "mask":
         return (array != 0).astype(np.float32), ""
     part = array.astype(np.float32)

@@ -176,7 +176,9 @@ def laid_over(
     rows, columns = plane.size
     at_x, at_y = np.clip(x, 0, 1) * columns, np.clip(y, 0, 1) * rows
     if smooth:
-        return _bilinear(plane.array.astype(np.float32), at_y / plane.step, at_x / plane.step), covered
+        return _bilinear(
+            plane.array.astype(np.float32), at_y / plane.step, at_x / plane.step
+        ), covered
     row = np.clip((at_y // plane.step).astype(np.intp), 0, plane.array.shape[0] - 1)
     column = np.clip((at_x // plane.step).astype(np.intp), 0, plane.array.shape[1] - 1)
     taken: npt.NDArray[Any] = plane.array[row[:, None], column]

@@ -7,6 +7,7 @@ a change of theme.
 
 from __future__ import annotations
 
+import io
 import math
 import unicodedata
 from collections.abc import Sequence
@@ -34,7 +35,9 @@ __all__ = [
     "bars_html",
     "bars_text",
     "draw_bars",
-    "new_card", "new_figure",
+    "figure_of",
+    "new_card",
+    "new_figure",
     "rendered",
     "text_width",
     "top",
@@ -214,6 +217,19 @@ def new_figure(width: int, height: int, *, scale: int = SCALE) -> Figure:
     axes.set_axis_off()
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
+    return figure
+
+
+def figure_of(png: bytes, width: int | None) -> Figure:
+    """Make a figure of a PNG file, which is `width` CSS pixels wide or as wide as it is."""
+    with Image.open(io.BytesIO(png)) as image:
+        pixels = np.asarray(image.convert("RGBA"))
+    across = width or pixels.shape[1]
+    down = max(1, round(across * pixels.shape[0] / pixels.shape[1]))
+    figure = new_figure(across, down)
+    figure.axes[0].imshow(
+        pixels, extent=(0, across, down, 0), interpolation="antialiased", aspect="auto"
+    )
     return figure
 
 

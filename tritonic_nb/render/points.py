@@ -82,7 +82,10 @@ def points(
     for item in range(len(block)):
         color = color_of(item % 7 + 1)
         for first, second in SKELETONS.get(count, ()):
-            if inside[item, [first, second]].all() and (score[item, [first, second]] >= _UNSURE).all():
+            if (
+                inside[item, [first, second]].all()
+                and (score[item, [first, second]] >= _UNSURE).all()
+            ):
                 pair = [first, second]
                 canvas.line(xs[item, pair], ys[item, pair], "#ffffff", 3.4)
                 canvas.line(xs[item, pair], ys[item, pair], color, 2.0)

@@ -98,9 +98,7 @@ def histogram(thing: Any, *, title: str = "") -> Drawing:
 Plot = tuple[float, float, float, float]
 
 
-def _axes(
-    title: str, low: float, high: float, reach: Extent | None
-) -> tuple[Canvas, Plot]:
+def _axes(title: str, low: float, high: float, reach: Extent | None) -> tuple[Canvas, Plot]:
     """Begin a card with lines at some round numbers."""
     heading = heading_height(title)
     canvas = Canvas(_WIDTH, heading + _HEIGHT + _BELOW + 2 * MARGIN, title)
