@@ -309,11 +309,10 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         left = {name: array for name, array in self.outputs.items() if name not in done}
         parts = _box_parts(left, self.model)
         left = {name: array for name, array in left.items() if name not in parts.taken}
-        others = (
-            self._one(name, None, labels, item, **({"k": k} if name not in parts.boxes else {}),
-                      **parts.of(name), **options)
-            for name in left
-        )  # fmt: skip
+        others = []
+        for name in left:
+            extra: dict[str, Any] = {**parts.of(name), **options}
+            others.append(self._one(name, None, labels, item, k=k, **extra))
         return (*([first] if first is not None else []), *others)
 
     def _one(
@@ -323,7 +322,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         labels: Sequence[str] | None,
         item: int,
         *,
-        k: int | None = None,
+        k: int,
         **options: Any,
     ) -> render.Picture:
         """Return the picture of one output, over the picture that went in where that suits."""
@@ -334,7 +333,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
             "item": chosen, **options,
         }  # fmt: skip
         kind = as_ or render.guess(array, name, model=self.model).kind
-        if kind == "scores" and k is not None:
+        if kind == "scores":
             wish["k"] = k
         if self.images and "source" not in options and _lies_over(kind, name):
             wish["source"] = _item(self.images, item, "the pictures")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
 from tritonic_nb import render
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.images import ImageSource, ImageTransform, load_image
-
-if TYPE_CHECKING:  # Matplotlib is imported when something is drawn
-    from matplotlib.figure import Figure
 
 __all__ = ["picture", "show", "source_of"]
 
@@ -27,7 +24,7 @@ def show(
     transform: ImageTransform | None = None,
     return_figure: bool = False,
     **options: Any,
-) -> Figure | None:
+) -> Any:
     """Show a tensor as the picture that suits it; outside of a notebook, print its text.
 
     Parameters

@@ -266,7 +266,8 @@ CASES: list[tuple[str, str, Shape, Maker, str]] = [
     # model, output, shape, values, kind
     # Classifiers
     ("resnet50-v1-7 (ONNX zoo)", "resnetv17_dense0_fwd", (1, 1000), logits, "scores"),
-    ("mobilenetv2-7 (ONNX zoo)", "mobilenetv20_output_flatten0_reshape0", (1, 1000), logits, "scores"),
+    ("mobilenetv2-7 (ONNX zoo)", "mobilenetv20_output_flatten0_reshape0",
+     (1, 1000), logits, "scores"),
     ("squeezenet1.1-7 (ONNX zoo)", "squeezenet0_flatten0_reshape0", (1, 1000), logits, "scores"),
     ("squeezenet1.0-3 (ONNX zoo)", "softmaxout_1", (1, 1000, 1, 1), softmax_channels, "scores"),
     ("googlenet-9 (ONNX zoo)", "prob_1", (1, 1000), softmax, "scores"),
@@ -275,8 +276,10 @@ CASES: list[tuple[str, str, Shape, Maker, str]] = [
     ("densenet-9 (ONNX zoo)", "fc6_1", (1, 1000, 1, 1), logits, "scores"),
     ("vit_b_16 (torchvision)", "output", (8, 1000), logits, "scores"),
     ("swin_base_22k (timm)", "logits", (1, 21841), logits, "scores"),
-    ("mobilenet_v1_quant (TFLite)", "MobilenetV1/Predictions/Reshape_1", (1, 1001), integers(0, 256, "u1"), "scores"),
-    ("inception_graphdef (Triton's example)", "InceptionV3/Predictions/Softmax", (1, 1001), softmax, "scores"),
+    ("mobilenet_v1_quant (TFLite)", "MobilenetV1/Predictions/Reshape_1",
+     (1, 1001), integers(0, 256, "u1"), "scores"),
+    ("inception_graphdef (Triton's example)", "InceptionV3/Predictions/Softmax",
+     (1, 1001), softmax, "scores"),
     ("mnist-8 (ONNX zoo)", "Plus214_Output_0", (1, 10), logits, "scores"),
     ("emotion-ferplus-8 (ONNX zoo)", "Plus692_Output_0", (1, 8), logits, "scores"),
     ("age_googlenet (ONNX zoo)", "loss3/loss3_Y", (1, 8), softmax, "scores"),
@@ -287,14 +290,16 @@ CASES: list[tuple[str, str, Shape, Maker, str]] = [
     ("resnet50 (torchvision, features)", "layer4", (1, 2048, 7, 7), relu, "features"),
     ("efficientnet_lite0 (sample)", "feature_maps", (1, 16, 112, 112), relu, "features"),
     ("efficientnet_lite0 (sample)", "class_activation", (1, 7, 7), field, "heatmap"),
-    ("mobilenet_v3 (Keras, no top)", "multiply_18", (1, 7, 7, 576), channels_last(relu), "features"),
+    ("mobilenet_v3 (Keras, no top)", "multiply_18",
+     (1, 7, 7, 576), channels_last(relu), "features"),
     ("segment_anything encoder", "image_embeddings", (1, 256, 64, 64), field, "features"),
     ("yolov8n-seg", "output1", (1, 32, 160, 160), field, "features"),
     ("fpn backbone (torchvision)", "pool", (1, 256, 13, 13), field, "features"),
     ("arcfaceresnet100-8 (ONNX zoo)", "fc1", (1, 512), logits, "signal"),
     ("clip-vit-base-patch32", "image_embeds", (1, 512), unit_vector, "signal"),
     ("clip-vit-base-patch32", "text_embeds", (4, 512), unit_vector, "heatmap"),
-    ("arbitrary style predict (TFLite)", "mobilenet_conv/Conv/BiasAdd", (1, 1, 1, 100), logits, "signal"),
+    ("arbitrary style predict (TFLite)", "mobilenet_conv/Conv/BiasAdd",
+     (1, 1, 1, 100), logits, "signal"),
     ("dinov2-small", "last_hidden_state", (1, 257, 384), logits, "heatmap"),
     ("vit-base attention", "attentions", (1, 12, 197, 197), attention, "features"),
     # Language and speech
@@ -329,8 +334,10 @@ CASES: list[tuple[str, str, Shape, Maker, str]] = [
     # Segmentation and masks
     ("deeplabv3_resnet50 (torchvision)", "out", (1, 21, 520, 520), smooth_logits, "segmentation"),
     ("fcn-resnet50-12 (ONNX zoo)", "aux", (1, 21, 240, 320), smooth_logits, "segmentation"),
-    ("deeplabv3 (TFLite)", "ResizeBilinear_3", (1, 257, 257, 21), channels_last(smooth_logits), "segmentation"),
-    ("deeplabv3_mnv2_pascal (TensorFlow)", "SemanticPredictions:0", (1, 513, 513), ids(5), "segmentation"),
+    ("deeplabv3 (TFLite)", "ResizeBilinear_3",
+     (1, 257, 257, 21), channels_last(smooth_logits), "segmentation"),
+    ("deeplabv3_mnv2_pascal (TensorFlow)", "SemanticPredictions:0",
+     (1, 513, 513), ids(5), "segmentation"),
     ("segformer-b0-ade", "logits", (1, 150, 128, 128), smooth_logits, "segmentation"),
     ("pp_liteseg (PaddleSeg)", "argmax_0.tmp_0", (1, 512, 1024), ids(9, "i4"), "segmentation"),
     ("bisenet face parsing", "out", (1, 19, 512, 512), smooth_logits, "segmentation"),
@@ -359,11 +366,13 @@ CASES: list[tuple[str, str, Shape, Maker, str]] = [
     ("ssd_mobilenet_v1_10 (ONNX zoo)", "detection_scores:0", (1, 100), ranked, "signal"),
     ("ssd_mobilenet_v1_10 (ONNX zoo)", "detection_classes:0", (1, 100), whole_floats, "table"),
     ("ssd_mobilenet_v1_10 (ONNX zoo)", "num_detections:0", (1,), whole_floats, "table"),
-    ("person-detection-retail-0013 (OpenVINO)", "detection_out", (1, 1, 200, 7), openvino_ssd, "boxes"),
+    ("person-detection-retail-0013 (OpenVINO)", "detection_out",
+     (1, 1, 200, 7), openvino_ssd, "boxes"),
     ("detr-resnet-50", "pred_boxes", (1, 100, 4), centres(1), "boxes"),
     ("detr-resnet-50", "logits", (1, 100, 92), logits, "heatmap"),
     ("rtdetr_r50vd", "boxes", (1, 300, 4), corners(640), "boxes"),
-    ("yolov3-10 (ONNX zoo)", "yolonms_layer_1/ExpandDims_1:0", (1, 10647, 4), corners(416), "boxes"),
+    ("yolov3-10 (ONNX zoo)", "yolonms_layer_1/ExpandDims_1:0",
+     (1, 10647, 4), corners(416), "boxes"),
     ("yolov3-10 (ONNX zoo)", "yolonms_layer_1/ExpandDims_3:0", (1, 80, 10647), sigmoid, "heatmap"),
     ("yolov3-10 (ONNX zoo)", "yolonms_layer_1/concat_2:0", (5, 3), integers(0, 80, "i4"), "table"),
     ("tinyyolov2-8 (ONNX zoo)", "grid", (1, 125, 13, 13), field, "features"),
@@ -403,10 +412,12 @@ CASES: list[tuple[str, str, Shape, Maker, str]] = [
     ("mosaic-9 (ONNX zoo, fast neural style)", "output1", (1, 3, 224, 224), photo(0, 255), "image"),
     ("stable diffusion vae decoder", "sample", (1, 3, 512, 512), photo(-1, 1), "image"),
     ("stable diffusion vae encoder", "latent_sample", (1, 4, 64, 64), logits, "features"),
-    ("animeganv2 (NHWC)", "generator/G_MODEL/out_layer/Tanh:0", (1, 256, 256, 3), channels_last(photo(-1, 1)), "image"),
+    ("animeganv2 (NHWC)", "generator/G_MODEL/out_layer/Tanh:0",
+     (1, 256, 256, 3), channels_last(photo(-1, 1)), "image"),
     ("dcgan mnist", "output", (16, 1, 28, 28), photo(-1, 1), "image"),
     ("lama inpainting", "output", (1, 3, 512, 512), photo(0, 255), "image"),
-    ("preprocessing (Triton ensemble)", "preprocessed_image", (4, 3, 299, 299), photo(-2, 2.5), "image"),
+    ("preprocessing (Triton ensemble)", "preprocessed_image",
+     (4, 3, 299, 299), photo(-2, 2.5), "image"),
     ("identity (sample)", "OUTPUT0", (300, 451, 3), photo_bytes, "image"),
     ("colorization (Zhang, OpenCV)", "class8_ab", (1, 2, 56, 56), field, "features"),
     # Others
@@ -438,3 +449,54 @@ def test_the_names_of_models_are_not_needed_for_most() -> None:
     right = [guess(maker(shape), name).kind == kind for _, name, shape, maker, kind in CASES]
     print(f"{sum(right)} of {len(right)} right without the model's name")
     assert sum(right) >= 0.9 * len(right)
+
+
+# --- rules ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "form"),
+    [
+        ([0.1, 0.7, 0.2], "probabilities"),
+        ([0.9, 0.8, 0.1], "independent"),
+        ([-2.3, 0.4, 9.0], "logits"),
+        (np.log([0.1, 0.7, 0.2]), "log probabilities"),
+        ([np.nan, 1.0], "logits"),
+        ([], "logits"),
+    ],
+)
+def test_softmax_is_detected(values: list[float], form: str) -> None:
+    """Whether scores went through softmax is found from their values."""
+    assert score_form(np.array(values)) == form
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_each_kind_can_be_asked_for(kind: str) -> None:
+    """A wrong guess is one argument away, whatever the kind, for a tensor with its axes."""
+    shape = {"scores": (4, 10), "boxes": (9, 4), "points": (9, 2), "flow": (2, 20, 20)}
+    found = shaped(kind, np.ones(shape.get(kind, (3, 20, 20))))
+    assert found.kind == kind
+    assert found.reason == "it was asked for"
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("image", (5,)), ("flow", (3, 20, 20)), ("boxes", (3, 3)), ("scores", ())]
+)
+def test_what_has_other_axes_cannot(kind: str, shape: Shape) -> None:
+    """The error names the shape, what the kind needs, and what takes any shape."""
+    with pytest.raises(ArgumentError, match=r"(?s)FP64 .*cannot be shown as.*histogram"):
+        shaped(kind, np.ones(shape))
+    with pytest.raises(ArgumentError, match=r"no kind 'cake'"):
+        shaped("cake", np.ones(3))
+
+
+@pytest.mark.parametrize("shape", [(20000, 20000), (1, 4096, 500, 500), (1, 84, 10_000_000)])
+def test_the_time_does_not_grow_with_the_tensor(shape: Shape) -> None:
+    """Of a tensor that fills no memory, a sample is looked at, never all of it."""
+    huge = np.broadcast_to(np.float32(0.5), shape)
+    assert guess(huge, "output").kind in KINDS
+
+
+def test_bfloat16_is_a_number() -> None:
+    """What NumPy cannot compare is converted first."""
+    assert guess(photo(0, 1)((1, 3, 40, 40)).astype(ml_dtypes.bfloat16)).kind == "image"

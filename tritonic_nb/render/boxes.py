@@ -101,6 +101,7 @@ def read_boxes(
     block = values[:_ROWS].astype(np.float64)
     notes: list[str] = []
     start = 0
+    own_scores: npt.NDArray[np.float64] | None
     if form == "candidates":
         own_scores, own_classes = _of_candidates(block, bool(objectness))
     else:
@@ -166,7 +167,7 @@ def boxes(
         names.append(name)
         color = color_of((number if number is not None else 0) % 15 + 1)
         edges = np.array([left[place], top[place], right[place], bottom[place]]) / SCALE
-        _draw_box(canvas, (x, y), size, edges, color, name)
+        _draw_box(canvas, (x, y, *size), edges, color, name)
     alt = f"{len(kept):,} of {len(found.corners):,} boxes"
     if names:
         alt += ": " + ", ".join(filter(None, reversed(names[-12:])))
@@ -353,14 +354,13 @@ def _blank(found: Boxes, kept: list[int]) -> Source:
 
 def _draw_box(
     canvas: Canvas,
-    origin: tuple[float, float],
-    size: tuple[float, float],
+    frame: tuple[float, float, float, float],
     edges: npt.NDArray[np.float64],
     color: str,
     name: str,
 ) -> None:
     """Draw one box inside of the picture, its name on a strip at its upper edge."""
-    (x, y), (width, height) = origin, size
+    x, y, width, height = frame
     left, right = (float(np.clip(edge, 1, width - 1)) for edge in edges[[0, 2]])
     top, bottom = (float(np.clip(edge, 1, height - 1)) for edge in edges[[1, 3]])
     across, down = right - left, bottom - top

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb.render import plot
@@ -89,8 +90,8 @@ class Canvas:
 
     def line(
         self,
-        xs: Sequence[float],
-        ys: Sequence[float],
+        xs: npt.ArrayLike,
+        ys: npt.ArrayLike,
         color: str,
         width: float = 1.0,
         *,
@@ -101,7 +102,8 @@ class Canvas:
 
         self._figure.axes[0].add_line(
             Line2D(
-                xs, ys, color=color, linewidth=width, linestyle="-", marker="",
+                np.asarray(xs, float), np.asarray(ys, float),
+                color=color, linewidth=width, linestyle="-", marker="",
                 zorder=4 if above else 3, solid_joinstyle="round", solid_capstyle="round",
             )
         )  # fmt: skip
@@ -109,7 +111,7 @@ class Canvas:
     def area(self, xs: Any, lows: Any, highs: Any, color: str, opacity: float = 1.0) -> None:
         """Fill what lies between two lines."""
         self._figure.axes[0].fill_between(
-            xs, lows, highs, color=color, alpha=opacity, linewidth=0, zorder=2.5
+            xs, lows, highs, color=color, alpha=opacity, linewidth=0, zorder=3.5
         )
 
     def rectangle(
@@ -136,7 +138,7 @@ class Canvas:
         )  # fmt: skip
 
     def dots(
-        self, xs: Sequence[float], ys: Sequence[float], color: str, size: float = 6.0,
+        self, xs: npt.ArrayLike, ys: npt.ArrayLike, color: str, size: float = 6.0,
         *, hollow: bool = False,
     ) -> None:  # fmt: skip
         """Draw dots, `size` points across, with a white rim that shows them on any picture."""
@@ -144,7 +146,8 @@ class Canvas:
 
         self._figure.axes[0].add_line(
             Line2D(
-                xs, ys, linestyle="none", marker="o", markersize=size, zorder=4.5,
+                np.asarray(xs, float), np.asarray(ys, float),
+                linestyle="none", marker="o", markersize=size, zorder=4.5,
                 markerfacecolor="none" if hollow else color,
                 markeredgecolor=color if hollow else "#ffffff", markeredgewidth=1.0,
             )
@@ -279,7 +282,7 @@ def framed(
     canvas.image(image, x, y, below=below)
     right = x + width + _BESIDE
     if bar is not None:
-        _draw_bar(canvas, right, y, min(max(height, 84), _BAR_LONGEST), *bar)
+        _draw_bar(canvas, (right, y, min(max(height, 84), _BAR_LONGEST)), *bar)
     for row, entry in enumerate(legend):
         _draw_entry(canvas, right, y + row * _LEGEND_STEP, entry, _legend_width(legend))
     if side is not None:
@@ -301,13 +304,14 @@ def ramp(colors: Any) -> Image.Image:
 
 
 def _draw_bar(
-    canvas: Canvas, x: float, y: float, height: float, strip: Image.Image, words: Sequence[str]
+    canvas: Canvas, place: tuple[float, float, float], strip: Image.Image, words: Sequence[str]
 ) -> None:
+    x, y, height = place
     size = (_BAR_WIDTH * SCALE, round(height * SCALE))
     canvas.image(strip.resize(size, Image.Resampling.BILINEAR), x, y)
-    for place, text in enumerate(words):
-        at = y + height * place / max(1, len(words) - 1)
-        down = {0: 9, len(words) - 1: 0}.get(place, 4) if len(words) > 1 else 4
+    for index, text in enumerate(words):
+        at = y + height * index / max(1, len(words) - 1)
+        down = {0: 9, len(words) - 1: 0}.get(index, 4) if len(words) > 1 else 4
         canvas.text(x + _BAR_WIDTH + 7, at + down, text, color=TEXT)
 
 

@@ -79,8 +79,9 @@ def _colored(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> Image.Im
 
 def _wheel() -> Image.Image:
     side = _WHEEL * SCALE
-    at = (np.arange(side, dtype=np.float32) + 0.5) / side * 2 - 1
-    x, y = np.broadcast_to(at, (side, side)), np.broadcast_to(at[:, None], (side, side))
+    at = ((np.arange(side) + 0.5) / side * 2 - 1).astype(np.float32)
+    x = np.broadcast_to(at, (side, side))
+    y = np.broadcast_to(at[:, None], (side, side))
     image = _colored(x, y)
     edge = np.clip((1 - np.hypot(x, y)) * side / 2, 0, 1) * 255
     image.putalpha(Image.fromarray(edge.astype(np.uint8)))

@@ -420,4 +420,4 @@ def _picture(drawing: Drawing, name: str, caption: str) -> Picture:
         body=drawing.html or image,
         caption=escape(caption),
     )
-    return Picture(png, alt, caption, drawing.width, html, drawing)
+    return Picture(png, f"{alt}\n{caption}", caption, drawing.width, html, drawing)

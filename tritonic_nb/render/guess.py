@@ -4,6 +4,8 @@ Only names, shapes and values are looked at, and of the values a sample of bound
 the same tensor always gives the same answer, in the same time however large it is.
 """
 
+# ruff: noqa: PLR0911 - a list of rules ends at the first that applies
+
 from __future__ import annotations
 
 import re
@@ -80,8 +82,31 @@ _MODEL_WORDS = {kind: frozenset(words.split()) for kind, words in _MODELS.items(
 
 # Numbers of classes of well-known data sets.
 _CLASS_COUNTS = frozenset(
-    (10, 100, 101, 102, 120, 200, 345, 365, 397, 400, 401, 521, 527, 600, 700, 1000, 1001, 1008)
-    + (10450, 11221, 11821, 21841, 21843)
+    (
+        10,
+        100,
+        101,
+        102,
+        120,
+        200,
+        345,
+        365,
+        397,
+        400,
+        401,
+        521,
+        527,
+        600,
+        700,
+        1000,
+        1001,
+        1008,
+        10450,
+        11221,
+        11821,
+        21841,
+        21843,
+    )
 )
 _SEGMENT_COUNTS = frozenset((19, 20, 21, 34, 35, 59, 60, 133, 150, 151, 171, 172, 182))
 # Numbers of points of well-known skeletons and faces.
@@ -266,7 +291,7 @@ class _Look:
         """Whether values from 0 to 1 lie near one of the two, as those of masks do."""
         finite = self.sample[np.isfinite(self.sample)]
         near = np.mean((finite < 0.1) | (finite > 0.9)) if finite.size else 0
-        return self.unit and bool(near > 0.6)
+        return self.unit and not self.extent.flat and bool(near > 0.6)
 
     def guess(self) -> Guess:
         rank = len(self.core.shape)
@@ -305,10 +330,10 @@ class _Look:
             return self._as("signal", _said(self.names, "vector"), "T")
         if self.names.says("rows") or length == 1:
             return self._as("table", "it is a short list of numbers", "T")
-        if (self.sample == np.rint(self.sample)).all() and self.extent.finite > 1:
+        if length <= 4096 and self._whole_numbers() and (length <= 16 or not self.extent.flat):
             return self._as("table", "it is a list of whole numbers", "T")
-        if form := self._score_form():
-            return self._as("scores", *form)
+        if found := self._score_form():
+            return self._as("scores", *found)
         if length <= 16:
             return self._as("table", "it is a short list of numbers", "T")
         return self._as("signal", "it is one row of numbers", "T")
@@ -346,7 +371,7 @@ class _Look:
         return None
 
     def _own(self, *words: str) -> bool:
-        return bool(self.names._own.intersection(words))  # noqa: SLF001
+        return bool(self.names._own.intersection(words))
 
     @staticmethod
     def _ranked(row: npt.NDArray[Any]) -> bool:
@@ -413,14 +438,14 @@ class _Look:
             return self._as("probability", "it has two values only, as masks do", "HW", "mask")
         if self.names.says("image"):
             return self._as("image", _said(self.names, "image"), "HW")
-        if self.names.hints("segmentation") or (0 <= self.extent.low and self.unique <= 40):
+        if self.names.hints("segmentation") or (self.extent.low >= 0 and 2 <= self.unique <= 40):
             said = self.names.hints("segmentation")
             why = _said(self.names, "segmentation") if said else (
                 f"it has {self.unique} different whole numbers, as class numbers are"
             )  # fmt: skip
             return self._as("segmentation", why, "HW", "ids")
         if datatype in ("UINT8", "UINT16"):
-            return self._as("image", f"it is {datatype} with many different values", "HW")
+            return self._as("image", f"it is {datatype} with two axes", "HW")
         return self._as("heatmap", "it has two axes", "HW")
 
     def _map(self, batch: bool) -> Guess:
@@ -449,6 +474,9 @@ class _Look:
         if self._holds_ids() and 3 <= self.unique <= 40:
             return self._as("segmentation", "it holds few different whole numbers", "HW", "ids")
         return self._as("heatmap", "it has two axes", "HW")
+
+    def _whole_numbers(self) -> bool:
+        return self.extent.finite > 0 and bool((self.sample == np.rint(self.sample)).all())
 
     def _narrow(self) -> bool:
         """Whether one side is so much longer that it is no place in a picture."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tritonic_nb.render.canvas import Canvas, Drawing, framed, heading_height, ramp
+from tritonic_nb.render.canvas import Drawing, framed, ramp
 from tritonic_nb.render.image import blend, colors
 from tritonic_nb.render.overlay import Source, contour, tinted
 from tritonic_nb.render.planes import (
@@ -22,7 +23,7 @@ from tritonic_nb.render.planes import (
     resized,
     ticks,
 )
-from tritonic_nb.render.plot import MARGIN, SCALE
+from tritonic_nb.render.plot import SCALE
 from tritonic_nb.render.values import Extent, Values, extent, number
 
 __all__ = ["Limits", "feature_grid", "heat_map", "probability"]
@@ -121,7 +122,7 @@ def probability(
     if source is not None:
         shown = source.shown()
         placed, covered = laid_over(
-            _replaced(plane, np.nan_to_num(part)), shown.image.size, shown.box,
+            replace(plane, array=np.nan_to_num(part)), shown.image.size, shown.box,
             smooth=form != "mask",
         )  # fmt: skip
         image = tinted(shown.image, np.array(_MASK, np.float32), placed * opacity, covered)
@@ -224,7 +225,7 @@ def _said_count(shown: int, total: int, *, ordered: bool, sampled: bool) -> str:
 
 def _strongest(values: Values) -> tuple[list[int], bool]:
     """Order maps by the spread of their values, from a sample of bounded size."""
-    total, rows, columns = values.shape
+    total = values.shape[0]
     few = max(1, _STRENGTH_SAMPLE // max(1, total))
     steps = values.at(0, 0).steps(min(few, 1 << 14))
     step = -(-total // _STRENGTH_SAMPLE)
@@ -239,7 +240,7 @@ def _strongest(values: Values) -> tuple[list[int], bool]:
 
 
 def _deviation(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Standard deviation of each row without its NaN; NaN for a row of nothing else."""
+    """Find the standard deviation of each row without its NaN; NaN for a row of nothing else."""
     good = np.isfinite(rows)
     count = good.sum(axis=1)
     mean = np.where(good, rows, 0).sum(axis=1) / count
@@ -306,22 +307,15 @@ def _finite(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def _probabilities(array: npt.NDArray[Any], form: str) -> tuple[npt.NDArray[np.float32], str]:
     if form == "mask":
-        return (array != 0).astype(np.float32), ""
+        inside: npt.NDArray[np.float32] = (array != 0).astype(np.float32)
+        return inside, ""
     part = array.astype(np.float32)
     if form == "logits":
         with np.errstate(all="ignore"):
-            return 1 / (1 + np.exp(-part)), "logits, made probabilities by a sigmoid"
+            part = (1 / (1 + np.exp(-part))).astype(np.float32)
+        return part, "logits, made probabilities by a sigmoid"
     return part, ""
 
 
 def _name_of(form: str) -> str:
     return "mask" if form == "mask" else "probability map"
-
-
-def _replaced(plane: Any, array: npt.NDArray[Any]) -> Any:
-    from dataclasses import replace
-
-    return replace(plane, array=array)
-
-
-_ = Canvas, MARGIN, heading_height

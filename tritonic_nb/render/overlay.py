@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from tritonic_nb.render.image import Box, Pixels, as_rgb, fit_within
 from tritonic_nb.render.plot import SCALE
@@ -80,8 +81,8 @@ class Source:
 
 def tinted(
     image: Image.Image,
-    color: npt.NDArray[np.floating],  # type: ignore[type-arg]
-    cover: npt.NDArray[np.floating],  # type: ignore[type-arg]
+    color: npt.NDArray[Any],
+    cover: npt.NDArray[Any],
     covered: npt.NDArray[np.bool_],
 ) -> Image.Image:
     """Cover a picture with colours; what the model did not see fades into grey.
@@ -106,15 +107,13 @@ def tinted(
     return Image.fromarray(np.rint(np.clip(mixed, 0, 255)).astype(np.uint8))
 
 
-def contour(inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Find the pixels of an area's edge, two pixels wide, inside of it."""
-    grown = inside.copy()
-    for axis in (0, 1):
-        for step in (-1, 1):
-            moved = np.roll(inside, step, axis)
-            edge = [slice(None), slice(None)]
-            edge[axis] = slice(0, 1) if step == 1 else slice(-1, None)
-            moved[tuple(edge)] = inside[tuple(edge)]
-            grown &= moved
-    thin: npt.NDArray[np.bool_] = inside & ~grown
-    return thin
+def contour(inside: npt.NDArray[np.bool_], width: int = 3) -> npt.NDArray[np.bool_]:
+    """Find the pixels of an area that lie at its edge, `width` pixels deep.
+
+    The border of the array is no edge.
+    """
+    image = Image.fromarray(inside.astype(np.uint8) * np.uint8(255))
+    kept = np.asarray(image.filter(ImageFilter.MinFilter(2 * width + 1))) > 0
+    # Pillow repeats what is at the border, so that an area that ends there has no edge.
+    edge: npt.NDArray[np.bool_] = inside & ~kept
+    return edge

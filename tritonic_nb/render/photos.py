@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from PIL import Image
 
 from tritonic_nb.render.canvas import Drawing
 from tritonic_nb.render.image import fit_within
+from tritonic_nb.render.planes import every
 from tritonic_nb.render.values import Extent, Values, extent, number
 
 __all__ = ["photo", "photo_sheet"]
@@ -42,7 +42,9 @@ def photo(thing: Any, *, limits: tuple[float, float] | None = None) -> Drawing:
         from its lowest to its highest value.
     """
     values = Values.of(thing)
-    pixels, words, thinned = _read(values, limits, _MOST_PIXELS)
+    part, thinned = _part(values, _MOST_PIXELS)
+    level, words = _bytes(part, limits)
+    pixels = Image.fromarray(level)
     rows, columns = values.shape[:2]
     image, width = _sized(pixels, rows, columns)
     grey = "grey" if pixels.mode == "L" else "colour"
@@ -70,9 +72,11 @@ def photo_sheet(
         ),
     )
     notes: list[str] = []
-    for place, item in enumerate(chosen):
-        pixels, words, thinned = _read(item, limits, _MOST_PIXELS // _TILES)
-        notes += [note for note in (words, thinned) if note not in notes]
+    parts, thinned = zip(*(_part(item, _MOST_PIXELS // _TILES) for item in chosen), strict=True)
+    together, words = _bytes(np.concatenate(parts), limits)
+    notes += [words, thinned[0]]
+    for place, level in enumerate(np.split(together, len(parts))):
+        pixels = Image.fromarray(level)
         grows = pixels.width < size[0]
         method = Image.Resampling.NEAREST if grows else Image.Resampling.LANCZOS
         at = (place % across * (size[0] + 2 * _GAP), place // across * (size[1] + 2 * _GAP))
@@ -82,22 +86,16 @@ def photo_sheet(
     return Drawing(sheet, alt, tuple(filter(None, notes)), sheet.width // 2)
 
 
-def _read(
-    values: Values, limits: tuple[float, float] | None, most: int
-) -> tuple[Image.Image, str, str]:
-    """Read pixels, thinned out where there are more than `most`, as an 8-bit image."""
+def _part(values: Values, most: int) -> tuple[npt.NDArray[Any], str]:
+    """Read pixels, thinned out where there are more than `most`."""
     rows, columns = values.shape[:2]
-    step = max(1, math.isqrt(max(0, rows * columns - 1) // most) + 1)
+    step = 1
     while -(-rows // step) * -(-columns // step) > most:
         step += 1
     part = values.thinned((step, step, *(1 for _ in values.shape[2:]))).read()
-    if part.ndim == 3 and part.shape[2] == 1:
-        part = part[..., 0]
     if part.ndim == 3 and part.shape[2] not in (3, 4):
         part = part[..., 0]
-    pixels, words = _bytes(part, limits)
-    thinned = f"every {step}th row and column read" if step > 1 else ""
-    return Image.fromarray(pixels), words, thinned
+    return part, f"{every(step)} row and column read" if step > 1 else ""
 
 
 def _bytes(

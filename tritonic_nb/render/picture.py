@@ -53,7 +53,7 @@ class Picture:
     drawn: Drawn | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
-        return shown("\n".join(filter(None, (self.alt, self.caption))))
+        return shown(self.alt)
 
     def figure(self) -> Figure:
         """Give a Matplotlib figure, to be changed or saved in another format.
@@ -88,7 +88,7 @@ class Picture:
         self, include: Container[str] | None = None, exclude: Container[str] | None = None
     ) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
         data = {
-            "text/plain": repr(self),
+            "text/plain": shown(self.alt),
             "text/html": self.html or self._img(),
             "image/png": base64.b64encode(self.png).decode("ascii"),
         }

@@ -15,13 +15,14 @@ from PIL import Image
 
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.render.image import Box, colors
-from tritonic_nb.render.values import Extent, Values
+from tritonic_nb.render.values import Extent, Values, number
 
 __all__ = [
     "INF_COLOR",
     "NAN_COLOR",
     "Plane",
     "colored",
+    "every",
     "fitted",
     "laid_over",
     "levels",
@@ -61,7 +62,7 @@ class Plane:
     @property
     def note(self) -> str:
         """What was left out, in words, or ``""``."""
-        return f"every {_ordinal(self.step)} row and column drawn" if self.step > 1 else ""
+        return f"{every(self.step)} row and column drawn" if self.step > 1 else ""
 
 
 def read_plane(values: Values, most: int = _AVERAGED) -> Plane:
@@ -187,13 +188,17 @@ def laid_over(
 
 def ticks(reach: Extent, low: float, high: float) -> list[str]:
     """Give the numbers beside a colour bar, from high to low."""
-    from tritonic_nb.render.values import number
-
     if reach.finite == 0:
         return ["no finite value"]
     if low == high:
         return [number(low)]
     return [number(value) for value in (high, high / 2 + low / 2, low)]
+
+
+def every(count: int) -> str:
+    """Write "every 2nd", "every 3rd" and so on."""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(count % 10 if count % 100 not in (11, 12, 13) else 0)
+    return f"every {count}{ending or 'th'}"
 
 
 def _bilinear(
@@ -213,8 +218,3 @@ def _one_axis(plane: npt.NDArray[np.float32], at: npt.NDArray[Any]) -> npt.NDArr
     with np.errstate(all="ignore"):
         mixed: npt.NDArray[np.float32] = plane[first] * (1 - part) + plane[second] * part
     return mixed
-
-
-def _ordinal(count: int) -> str:
-    ending = {1: "st", 2: "nd", 3: "rd"}.get(count % 10 if count % 100 not in (11, 12, 13) else 0)
-    return f"{count}{ending or 'th'}"

@@ -21,6 +21,7 @@ _HEIGHT = 190
 _BELOW = 22
 _MOST = 1 << 22  # elements of one line that are looked at
 _LINES = 4
+_COLORS = (STRONG, FIRST[4], FIRST[5], FIRST[6])
 _BINS = 60
 _HISTOGRAM_SAMPLE = 1 << 20
 
@@ -48,8 +49,12 @@ def signal(thing: Any, *, title: str = "", limits: tuple[float, float] | None = 
     reach = extent(Values.of(np.concatenate(parts)), _MOST * _LINES)
     low, high = limits or _padded(reach)
     canvas, plot = _axes(title, low, high, reach)
-    for part, color in zip(parts, (STRONG, *FIRST[4:], FIRST[0]), strict=False):
-        _draw_row(canvas, plot, part, low, high, color)
+    for part, color in zip(parts, _COLORS, strict=False):
+        _draw_row(canvas, plot, part, (low, high), color)
+    if len(rows) > 1:
+        for index, color in reversed(list(enumerate(_COLORS[: len(rows)]))):
+            at = plot[0] + plot[2] - (len(rows) - 1 - index) * 52
+            canvas.text(at, plot[1] - 2, f"row {index}", color=color, bold=True, align="right")
     _draw_places(canvas, plot, rows[0].size)
     alt = f"line through {rows[0].size:,} numbers, {reach}"
     total = 1 if len(values.shape) == 1 else values.shape[0]
@@ -116,9 +121,14 @@ def _axes(title: str, low: float, high: float, reach: Extent | None) -> tuple[Ca
 
 
 def _draw_row(
-    canvas: Canvas, plot: Plot, row: npt.NDArray[np.float64], low: float, high: float, color: str
+    canvas: Canvas,
+    plot: Plot,
+    row: npt.NDArray[np.float64],
+    limits: tuple[float, float],
+    color: str,
 ) -> None:
     left, _, width, _ = plot
+    low, high = limits
     row = np.where(np.isfinite(row), row, np.nan)
     pixels = int(width * 2)
     if row.size <= pixels:
@@ -154,7 +164,7 @@ def _draw_below(canvas: Canvas, x: float, y: float, word: str, at: float) -> Non
 def _place(value: float, low: float, high: float, plot: Plot) -> float:
     span = high / 2 - low / 2
     part = (value / 2 - low / 2) / span if span else 0.5
-    return plot[1] + plot[3] * (1 - min(1.0, max(0.0, part)) if part == part else math.nan)
+    return plot[1] + plot[3] * (1 - min(1.0, max(0.0, part)) if not math.isnan(part) else math.nan)
 
 
 def _padded(reach: Extent) -> tuple[float, float]:

@@ -67,12 +67,12 @@ def numbers_table(thing: Any, *, title: str = "") -> Drawing:
 
 
 def text_table(thing: Any, *, title: str = "") -> Drawing:
-    """Show the first texts of a tensor, each in a row.
+    r"""Show the first texts of a tensor, each in a row.
 
     Parameters
     ----------
     thing
-        Texts of any shape; bytes are read as UTF-8, and what is none is written as ``\\xff``.
+        Texts of any shape; bytes are read as UTF-8, and what is none is written as ``\xff``.
     title
         Above them.
     """
@@ -120,7 +120,7 @@ def _word(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}" if abs(value) < 10**12 else f"{value:.4g}"
     if isinstance(value, float):
-        return number(value) if value != value or abs(value) >= 1e6 else f"{value:.4g}"
+        return number(value) if not abs(value) < 1e6 else f"{value:.4g}"
     return _text(value)
 
 

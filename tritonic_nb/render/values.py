@@ -164,7 +164,8 @@ class Values:
             )
             wanted = [a for a, part in zip(order, index, strict=True) if isinstance(part, slice)]
             values = self._read(tuple(full))
-            return values.transpose([kept.index(axis) for axis in wanted])
+            turned: npt.NDArray[Any] = values.transpose([kept.index(axis) for axis in wanted])
+            return turned
 
         return replace(self, shape=tuple(self.shape[axis] for axis in order), _read=read)
 
@@ -244,7 +245,7 @@ def extent(values: Values, most: int = _SAMPLE) -> Extent:
 
 def number(value: float) -> str:
     """Write a number for people, in at most nine characters or so."""
-    if value == int(value) and abs(value) < 1e6 if np.isfinite(value) else False:
+    if abs(value) < 1e6 and value == int(value):
         return f"{int(value):,}"
     return f"{value:.3g}"
 
@@ -269,7 +270,7 @@ def _triton_name(name: str) -> str:
 def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Give values of a dtype that everything can be done with."""
     if isinstance(array, np.ma.MaskedArray):
-        array = array.astype(np.float64).filled(np.nan)
+        array = np.ma.filled(array.astype(np.float64), np.nan)
     kind = array.dtype.kind
     if kind in "biuOSU":
         return array
@@ -277,7 +278,8 @@ def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return array.astype(np.float32) if array.dtype.itemsize < 4 else array
     if kind == "c":
         with np.errstate(all="ignore"):
-            return np.abs(array)
+            length: npt.NDArray[Any] = np.abs(array)
+            return length
     if kind in "mM":
         return array.astype(np.int64)
     try:
