@@ -225,7 +225,7 @@ class _Names:
         for kind in kinds:
             found = sorted(self._own & _VOCABULARY[kind])
             if found:
-                return found[0]
+                return max(found, key=len)
         return ""
 
     def hints(self, kind: str) -> str:

@@ -27,6 +27,7 @@ _GAP = 6
 _MEAN = np.array([0.485, 0.456, 0.406])
 _STD = np.array([0.229, 0.224, 0.225])
 _SLACK = 0.02
+_LEAST_BYTE = 16  # an image from 0 to 255 has a pixel as bright as this
 
 
 def photo(thing: Any, *, limits: tuple[float, float] | None = None) -> Drawing:
@@ -125,7 +126,7 @@ def _range(reach: Extent, dtype: np.dtype[Any]) -> tuple[float, float, str]:
         return 0, 1, "black is 0, white 1"
     if dtype.kind == "f" and low >= -1 - _SLACK and high <= 1 + _SLACK:
         return -1, 1, "black is -1, white 1"
-    if low >= -2 and high <= 257 and high > 1 + _SLACK:
+    if low >= -2 and _LEAST_BYTE <= high <= 257:
         return 0, 255, "black is 0, white 255"
     return low, high, f"black is the lowest value, {number(low)}, white the highest, {number(high)}"
 

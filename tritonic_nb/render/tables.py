@@ -37,6 +37,8 @@ def numbers_table(thing: Any, *, title: str = "") -> Drawing:
         return _drawn(title, [], [["no element: " + str(values)]], "empty tensor", ())
     notes = []
     core = values
+    while len(core.shape) > 1 and core.shape[0] == 1:
+        core = core.at(0, 0)
     while len(core.shape) > 2:
         axis = 0
         if core.shape[0] > 1 and "the first of the leading axes" not in notes:

@@ -22,7 +22,7 @@ __all__ = ["Extent", "Values", "extent", "number"]
 Index: TypeAlias = "tuple[int | slice, ...]"
 
 # How many elements stand for all others where only their range is asked for.
-_SAMPLE = 1 << 18
+_SAMPLE = 1 << 20
 
 _HOST = 1  # DLPack's number for the memory of the processor
 
