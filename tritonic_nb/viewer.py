@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
@@ -30,7 +30,7 @@ def show(
     Parameters
     ----------
     x, as_, name, labels, source, transform, **options
-        As for :func:`picture`.
+        As for :func:`picture`; of a mapping each value is shown, with its key as the name.
     return_figure
         Whether to give a Matplotlib figure instead of showing anything.
 
@@ -49,9 +49,14 @@ def show(
     >>> show(result["mask"], source="page.png")  # doctest: +SKIP
     >>> show(array, as_="heatmap")  # doctest: +SKIP
     """
-    made = picture(
-        x, as_=as_, name=name, labels=labels, source=source, transform=transform, **options
-    )
+    given = {
+        "as_": as_, "labels": labels, "source": source, "transform": transform, **options,
+    }  # fmt: skip
+    if isinstance(x, Mapping) and not return_figure:
+        for key, value in x.items():
+            picture(value, name=str(key), **given).display()
+        return None
+    made = picture(x, name=name, **given)
     if return_figure:
         return made.figure()
     made.display()

@@ -47,15 +47,11 @@ def outputs(model: str, picture: str) -> dict[str, npt.NDArray[Any]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     path = {"classifier": samples.classifier, "text_detector": samples.text_detector}[model]()
-    session = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     transform = CLASSIFIER if model == "classifier" else DETECTOR
     tensor = transform(samples.image(picture))
     names = [output.name for output in session.get_outputs()]
-    return dict(
-        zip(names, session.run(names, {session.get_inputs()[0].name: tensor}), strict=True)
-    )
+    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: tensor}), strict=True))
 
 
 def logits() -> Picture:
@@ -130,9 +126,7 @@ def compare(picture: Picture, name: str) -> None:
         stored = image.convert("RGB")
     assert found.size == stored.size
     # Blurred, because another Matplotlib or FreeType draws letters a part of a pixel aside.
-    parts = [
-        np.asarray(each.reduce(3), np.float32) for each in (found, stored)
-    ]
+    parts = [np.asarray(each.reduce(3), np.float32) for each in (found, stored)]
     apart = np.abs(parts[0] - parts[1]).max(axis=2)
     assert apart.mean() < 4, f"{name}: {apart.mean():.2f} levels apart on average"
     assert (apart > 60).mean() < 0.01, f"{name}: {(apart > 60).mean():.2%} far apart"

@@ -211,7 +211,14 @@ def _columns(
     width = block.shape[1]
     if width == 4 or not len(block):
         return 0, None, None
-    start = next((at for at in range(width - 3) if _fits(block, at, form)), 0)
+    with np.errstate(all="ignore"):
+        whole_columns = (block == np.rint(block)).all(axis=0)
+    # A number of an item or of a class is whole, and no coordinate: as many as can be outside.
+    start = max(
+        (at for at in range(width - 3) if _fits(block, at, form)),
+        key=lambda at: int(whole_columns[:at].sum() + whole_columns[at + 4 :].sum()),
+        default=0,
+    )
     scores: npt.NDArray[np.float64] | None = None
     classes: npt.NDArray[np.int64] | None = None
     rest = [at for at in range(width) if not start <= at < start + 4]
@@ -248,16 +255,25 @@ def _given(
 ) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.int64] | None, str]:
     said, found_scores, found_classes = "", None, None
     if scores is not None:
-        values = Values.of(scores).squeezed()
-        array = values[:_ROWS].astype(np.float64)
+        array = _squeezed(scores)
+        if count == 1 and array.ndim == 1:
+            array = array[None]
         if array.shape[:1] == (count,) and array.ndim == 2:
             found_scores, found_classes, said = _best_of(array)
         else:
             found_scores = _row(array, count, "scores")
     if classes is not None:
-        array = Values.of(classes).squeezed()[:_ROWS].astype(np.float64)
-        found_classes = np.nan_to_num(_row(array, count, "classes")).astype(np.int64)
+        row = _row(_squeezed(classes), count, "classes")
+        found_classes = np.nan_to_num(row).astype(np.int64)
     return found_scores, found_classes, said
+
+
+def _squeezed(thing: Any) -> npt.NDArray[np.float64]:
+    """Read at most as many rows as of boxes, without axes of one position."""
+    values = Values.of(thing).squeezed()
+    if not values.shape:
+        return values.read().reshape(1).astype(np.float64)
+    return values[:_ROWS].astype(np.float64)
 
 
 def _row(array: npt.NDArray[np.float64], count: int, what: str) -> npt.NDArray[np.float64]:

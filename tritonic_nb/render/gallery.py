@@ -128,7 +128,8 @@ def picture_of(thing: Any, name: str = "", wish: Wish | None = None) -> Picture:
         if wish.kind
         else guess(values, name, model=wish.model, layout=wish.layout)
     )
-    drawing, notes = _Order(values, found, name, wish).drawn()
+    with np.errstate(all="ignore"):  # of NaN, infinities and the largest floats
+        drawing, notes = _Order(values, found, name, wish).drawn()
     return _picture(drawing, name, _caption(values, found, [*notes, *drawing.notes], wish))
 
 

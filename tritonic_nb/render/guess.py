@@ -168,7 +168,8 @@ def guess(thing: Any, name: str = "", *, model: str = "", layout: str = "") -> G
         return Guess("table", "it is empty", "?")
     if layout:
         return Guess("image", f"its layout is {layout}", _letters(values, layout))
-    return _Look(values, _Names(name, model)).guess()
+    with np.errstate(all="ignore"):  # of NaN, infinities and the largest floats
+        return _Look(values, _Names(name, model)).guess()
 
 
 def shaped(kind: str, thing: Any, *, layout: str = "") -> Guess:
@@ -879,6 +880,8 @@ def _asked_boxes(core: Values) -> str | None:
     shape = core.shape
     if len(shape) == 1:
         return "D" if shape[0] >= 4 else None
+    if len(shape) < 2:
+        return None
     lead = "N" * (len(shape) - 2)
     if shape[-1] > shape[-2] and shape[-2] >= 5 and shape[-1] >= 100:
         return lead + "DB"
@@ -889,6 +892,8 @@ def _asked_points(core: Values) -> str | None:
     shape = core.shape
     if len(shape) == 1:
         return "P" if shape[0] % 2 == 0 or shape[0] % 3 == 0 else None
+    if not shape:
+        return None
     return "N" * (len(shape) - 2) + "PD" if shape[-1] >= 2 else None
 
 

@@ -31,7 +31,7 @@ __all__ = ["Limits", "feature_grid", "heat_map", "probability"]
 Limits = tuple[float, float]
 
 _LARGEST = (560, 420)  # CSS pixels of one map
-_GRID_WIDTH = 700
+_GRID_WIDTH = 640
 _GRID_GAP = 6
 _NAME_HEIGHT = 17
 _COUNT = 64
@@ -86,7 +86,7 @@ def heat_map(
         small = _averaged(levels(plane.array, low, high), 256)
         image = blend(shown.image, _finite(small), shown.box, opacity=opacity, colormap=colormap)
         canvas, _, _ = framed(image, title=title, bar=bar)
-        return Drawing.on_card(canvas, alt + ", over the picture", plane.note, odd)
+        return Drawing.on_card(canvas, alt, source.note, plane.note, odd)
     width, height = fitted(*plane.size, *_LARGEST)
     level = levels(plane.array, low, high)
     image = colored(resized(level, width * SCALE, height * SCALE), colormap)
@@ -131,7 +131,7 @@ def probability(
         pixels[edge] = _MASK_EDGE
         canvas, _, _ = framed(Image.fromarray(pixels), title=title)
         note = f"covered where it is high, with an edge at 0.5: {inside:.1%} inside"
-        return Drawing.on_card(canvas, alt + ", over the picture", said, plane.note, note)
+        return Drawing.on_card(canvas, alt, source.note, said, plane.note, note)
     width, height = fitted(*plane.size, *_LARGEST)
     image = colored(resized(part, width * SCALE, height * SCALE), "viridis")
     bar = (ramp(colors("viridis")), ["1", "0.5", "0"])

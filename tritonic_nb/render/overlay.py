@@ -62,6 +62,14 @@ class Source:
         box = (left * across, top * down, right * across, bottom * down)
         return Source(small, box, self.size)
 
+    @property
+    def note(self) -> str:
+        """What is said below a picture that a tensor is laid over."""
+        left, top, right, bottom = self.box
+        width, height = self.image.size
+        whole = left <= 0.5 and top <= 0.5 and right >= width - 0.5 and bottom >= height - 0.5
+        return "over the picture" + ("" if whole else "; grey: what the model did not see")
+
     def placed(
         self, x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], *, unit: bool
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

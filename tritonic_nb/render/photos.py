@@ -18,7 +18,7 @@ __all__ = ["photo", "photo_sheet"]
 
 _LARGEST = (640, 480)  # CSS pixels
 _SMALLEST = 224  # the longer side of what is enlarged
-_MOST_PIXELS = 1 << 22
+_MOST_PIXELS = 1 << 21
 _TILES = 16
 _TILE = (152, 152)
 _GAP = 6
@@ -144,11 +144,14 @@ def _imagenet(part: npt.NDArray[Any], reach: Extent) -> npt.NDArray[np.float64] 
 def _levels(part: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:
     """Bring numbers to 0..255; NaN is black, as infinities are black or white."""
     with np.errstate(all="ignore"):
-        halves = part.astype(np.float64) / 2
+        wide = part.dtype.itemsize > 4
+        halves = part.astype(np.float64 if wide else np.float32) / 2
         span = high / 2 - low / 2
-        scaled = (halves - low / 2) / span if span > 0 else np.full(part.shape, 0.5)
-    scaled = np.nan_to_num(scaled, nan=0.0, posinf=1.0, neginf=0.0)
-    return np.rint(np.clip(scaled, 0, 1) * 255).astype(np.uint8)
+        scaled = (halves - low / 2) / span if span > 0 else np.full(part.shape, 0.5, halves.dtype)
+    np.nan_to_num(scaled, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
+    np.clip(scaled, 0, 1, out=scaled)
+    scaled *= 255
+    return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
 def _sized(pixels: Image.Image, rows: int, columns: int) -> tuple[Image.Image, int]:

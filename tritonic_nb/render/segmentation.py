@@ -77,9 +77,9 @@ def segmentation(
         edges = _edges(placed) & covered
         pixels[edges] = color[edges] * 0.55
         image = Image.fromarray(pixels)
-        alt += ", over the picture"
     canvas, _, _ = framed(image, title=title, legend=entries)
-    return Drawing.on_card(canvas, alt, kinds, said, plane.note)
+    over = source.note if source else ""
+    return Drawing.on_card(canvas, alt, over, kinds, said, plane.note)
 
 
 def label_of(labels: Sequence[str] | None, index: int) -> str:

@@ -74,7 +74,7 @@ class Values:
     @classmethod
     def _of_array(cls, array: npt.NDArray[Any]) -> Values:
         def read(index: Index) -> npt.NDArray[Any]:
-            return _plain(np.asarray(array[index]))
+            return _plain(np.asanyarray(array[index]))
 
         return cls(array.shape, datatype_name(array.dtype), array.shape, read)
 
