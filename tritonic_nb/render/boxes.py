@@ -171,7 +171,7 @@ def boxes(
     alt = f"{len(kept):,} of {len(found.corners):,} boxes"
     if names:
         alt += ": " + ", ".join(filter(None, reversed(names[-12:])))
-    return Drawing.on_card(canvas, alt.rstrip(": "), *found.notes, said)
+    return Drawing.on_card(canvas, alt.rstrip(": "), *found.notes, said, photo=source is not None)
 
 
 # --- reading -------------------------------------------------------------------------------------

@@ -197,6 +197,8 @@ class Drawing:
         On the page, in CSS pixels.
     html
         HTML to show in its place where HTML can be shown, in the notebook's own colours.
+    photo
+        Whether there is a photograph on the card, which a notebook carries as JPEG.
     """
 
     canvas: Canvas | Image.Image
@@ -204,17 +206,20 @@ class Drawing:
     notes: tuple[str, ...]
     width: int
     html: str = ""
+    photo: bool = False
 
     @classmethod
-    def on_card(cls, canvas: Canvas, alt: str, *notes: str) -> Drawing:
+    def on_card(cls, canvas: Canvas, alt: str, *notes: str, photo: bool = False) -> Drawing:
         """Make one of a card; empty notes are left out."""
-        return cls(canvas, alt, tuple(filter(None, notes)), canvas.width)
+        return cls(canvas, alt, tuple(filter(None, notes)), canvas.width, photo=photo)
+
+    def pixels(self) -> Image.Image:
+        """Draw it."""
+        return self.canvas if isinstance(self.canvas, Image.Image) else self.canvas.pixels()
 
     def png(self) -> bytes:
         """Give the bytes of a PNG file."""
-        return (
-            encode_png(self.canvas) if isinstance(self.canvas, Image.Image) else self.canvas.png()
-        )
+        return encode_png(self.pixels())
 
     def figure(self) -> Figure:
         """Give a Matplotlib figure, to be changed or saved in another format."""

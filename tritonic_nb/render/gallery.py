@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tritonic_nb.errors import ArgumentError, check_whole
 from tritonic_nb.render import boxes as box_module
 from tritonic_nb.render import flow, maps, photos, plot, points, segmentation, signal, tables
 from tritonic_nb.render.canvas import Canvas, Drawing, heading_height
 from tritonic_nb.render.guess import KINDS, Guess, guess, score_form, shaped
+from tritonic_nb.render.image import encode_jpeg, encode_png
 from tritonic_nb.render.markup import escape, fill, stylesheet
 from tritonic_nb.render.overlay import Source
 from tritonic_nb.render.picture import Picture, data_uri
@@ -403,13 +405,21 @@ def _possible(kind: str, values: Values) -> bool:
 
 
 def _picture(drawing: Drawing, name: str, caption: str) -> Picture:
-    png = drawing.png()
+    pixels = drawing.pixels()
+    png = encode_png(pixels)
     titled = isinstance(drawing.canvas, Canvas) and not drawing.html
     title = name if not titled else ""
     alt = f"{name}: {drawing.alt}" if name else drawing.alt
+    if drawing.photo:
+        white = Image.new("RGB", pixels.size, "#ffffff")
+        white.paste(pixels, mask=pixels if pixels.mode == "RGBA" else None)
+        file = data_uri(encode_jpeg(white), "image/jpeg")
+    else:
+        file = data_uri(png)
+    rounded = ";border-radius:8px" if drawing.photo else ""
     image = (
-        f'<img src="{data_uri(png)}" alt="{escape(alt)}" width="{drawing.width}" '
-        'style="max-width:100%;height:auto">'
+        f'<img src="{file}" alt="{escape(alt)}" width="{drawing.width}" '
+        f'style="max-width:100%;height:auto{rounded}">'
     )
     html = fill(
         "seen",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -183,7 +184,7 @@ def fit_within(size: tuple[int, int], width: int, height: int) -> tuple[int, int
 def encode_png(image: Image.Image) -> bytes:
     """Encode pixels as a PNG file, for speed rather than for the last byte."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=2)
+    image.save(buffer, "PNG", compress_level=2, compress_type=zlib.Z_RLE)
     return buffer.getvalue()
 
 

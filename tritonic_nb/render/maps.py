@@ -86,7 +86,7 @@ def heat_map(
         small = _averaged(levels(plane.array, low, high), 256)
         image = blend(shown.image, _finite(small), shown.box, opacity=opacity, colormap=colormap)
         canvas, _, _ = framed(image, title=title, bar=bar)
-        return Drawing.on_card(canvas, alt, source.note, plane.note, odd)
+        return Drawing.on_card(canvas, alt, source.note, plane.note, odd, photo=True)
     width, height = fitted(*plane.size, *_LARGEST)
     level = levels(plane.array, low, high)
     image = colored(resized(level, width * SCALE, height * SCALE), colormap)
@@ -131,7 +131,7 @@ def probability(
         pixels[edge] = _MASK_EDGE
         canvas, _, _ = framed(Image.fromarray(pixels), title=title)
         note = f"covered where it is high, with an edge at 0.5: {inside:.1%} inside"
-        return Drawing.on_card(canvas, alt, source.note, said, plane.note, note)
+        return Drawing.on_card(canvas, alt, source.note, said, plane.note, note, photo=True)
     width, height = fitted(*plane.size, *_LARGEST)
     image = colored(resized(part, width * SCALE, height * SCALE), "viridis")
     bar = (ramp(colors("viridis")), ["1", "0.5", "0"])

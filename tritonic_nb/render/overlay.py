@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from tritonic_nb.render.image import Box, Pixels, as_rgb, fit_within
 from tritonic_nb.render.plot import SCALE
@@ -115,13 +115,24 @@ def tinted(
     return Image.fromarray(np.rint(np.clip(mixed, 0, 255)).astype(np.uint8))
 
 
-def contour(inside: npt.NDArray[np.bool_], width: int = 3) -> npt.NDArray[np.bool_]:
-    """Find the pixels of an area that lie at its edge, `width` pixels deep.
+def contour(areas: npt.NDArray[Any], width: int = 3) -> npt.NDArray[np.bool_]:
+    """Find the pixels of areas that lie at their edges.
 
-    The border of the array is no edge.
+    Parameters
+    ----------
+    areas
+        ``[rows, columns]``: numbers or truth values. What is 0 is no area and has no edge,
+        nor is the border of the array one.
+    width
+        How many pixels deep the edge is.
     """
-    image = Image.fromarray(inside.astype(np.uint8) * np.uint8(255))
-    kept = np.asarray(image.filter(ImageFilter.MinFilter(2 * width + 1))) > 0
-    # Pillow repeats what is at the border, so that an area that ends there has no edge.
-    edge: npt.NDArray[np.bool_] = inside & ~kept
-    return edge
+    edge = np.zeros(areas.shape, np.bool_)
+    for step in range(1, width + 1):
+        for axis in (0, 1):
+            first = tuple(slice(None, -step) if a == axis else slice(None) for a in (0, 1))
+            second = tuple(slice(step, None) if a == axis else slice(None) for a in (0, 1))
+            differs = areas[first] != areas[second]
+            edge[first] |= differs
+            edge[second] |= differs
+    inside: npt.NDArray[np.bool_] = edge & (areas != 0)
+    return inside

@@ -101,7 +101,7 @@ def points(
         "vertical coordinate first" if y_first else "",
     ]
     each = f"{count:,} points" + (f" each of {len(block)} items" if len(block) > 1 else "")
-    return Drawing.on_card(canvas, each, *notes)
+    return Drawing.on_card(canvas, each, *notes, photo=source is not None)
 
 
 def _scores(block: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

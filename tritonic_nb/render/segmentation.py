@@ -74,12 +74,12 @@ def segmentation(
         color = np.asarray(_painted(placed), np.float32)
         image = tinted(shown.image, color, (placed != 0) * opacity, covered)
         pixels = np.asarray(image).copy()
-        edges = _edges(placed) & covered
+        edges = contour(placed) & covered
         pixels[edges] = color[edges] * 0.55
         image = Image.fromarray(pixels)
     canvas, _, _ = framed(image, title=title, legend=entries)
     over = source.note if source else ""
-    return Drawing.on_card(canvas, alt, over, kinds, said, plane.note)
+    return Drawing.on_card(canvas, alt, over, kinds, said, plane.note, photo=source is not None)
 
 
 def label_of(labels: Sequence[str] | None, index: int) -> str:
@@ -128,13 +128,3 @@ def _painted(plane: npt.NDArray[Any]) -> Image.Image:
         [(255, 255, 255) if index < 0 else rgb_of(int(index)) for index in found], np.uint8
     )
     return Image.fromarray(table[inverse.reshape(plane.shape)])
-
-
-def _edges(plane: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Find where two classes meet; around class 0 the other one has the edge."""
-    edges = np.zeros(plane.shape, np.bool_)
-    found, counts = np.unique(plane, return_counts=True)
-    for index in found[np.argsort(-counts)][:_ENTRIES]:
-        if index != 0:
-            edges |= contour(plane == index)
-    return edges
