@@ -295,6 +295,8 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
     ) -> tuple[render.Picture, ...]:
         """Return the pictures that :meth:`show` shows; parameters and errors are the same."""
         check_whole(k, 1, "k", "ask for at least one class")
+        if self.images:
+            _item(self.images, item, "the pictures")
         if output is not None:
             return (self._one(output, as_, labels, item, k=k, **options),)
         if as_ is not None:
@@ -327,7 +329,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
     ) -> render.Picture:
         """Return the picture of one output, over the picture that went in where that suits."""
         array = self[name]
-        chosen = item if self._counts_items(array) else None
+        chosen = item if item or self._counts_items(array) else None
         wish = {
             "labels": labels if labels is not None else self.labels, "model": self.model,
             "item": chosen, **options,

@@ -190,6 +190,44 @@ def yolo_end_to_end(shape: Shape) -> npt.NDArray[np.float32]:
     return np.column_stack([np.zeros(len(final)), final[:, :4], final[:, 5], final[:, 4]])
 
 
+def efficientdet(shape: Shape) -> npt.NDArray[np.float32]:
+    """Give item, corners with the vertical coordinate first, score and class."""
+    final = yolo_final((1, shape[1], 6))
+    return np.concatenate([np.zeros((*shape[:2], 1)), final[..., [1, 0, 3, 2, 4, 5]]], -1)
+
+
+def yolo_turned(shape: Shape) -> npt.NDArray[np.float32]:
+    """YOLOv8 for turned boxes: centre, size, class scores and an angle in each column."""
+    count, width, candidates = shape
+    rows = yolo_rows((count, candidates, width))
+    rows[..., -1] = logits((count, candidates)) * 0.3
+    return rows.transpose(0, 2, 1).copy()
+
+
+def yolox_raw(shape: Shape) -> npt.NDArray[np.float32]:
+    """YOLOX: offsets in a grid and logarithms of sizes, which are no boxes yet."""
+    return np.concatenate(
+        [logits((*shape[:-1], 4)) * 0.3, sigmoid((*shape[:-1], shape[-1] - 4))], -1
+    )
+
+
+def nanodet_raw(shape: Shape) -> npt.NDArray[np.float32]:
+    """NanoDet: class scores, then distributions of the distances to the sides."""
+    return np.concatenate([sigmoid((*shape[:-1], 80)), logits((*shape[:-1], 32))], -1)
+
+
+def distances(shape: Shape) -> npt.NDArray[np.float32]:
+    return np.abs(logits(shape))
+
+
+def stereo(shape: Shape) -> npt.NDArray[Any]:
+    return sound()(shape[::-1]).T
+
+
+def mask_bytes(shape: Shape) -> npt.NDArray[np.uint8]:
+    return ((mask((1, *shape[1:3])) > 0.5) * 255).astype(np.uint8).reshape(shape)
+
+
 def openvino_ssd(shape: Shape) -> npt.NDArray[np.float32]:
     """Item, class, score and corners from 0 to 1."""
     final = yolo_final((shape[2], 6))
@@ -420,6 +458,50 @@ CASES: list[tuple[str, str, Shape, Maker, str]] = [
      (4, 3, 299, 299), photo(-2, 2.5), "image"),
     ("identity (sample)", "OUTPUT0", (300, 451, 3), photo_bytes, "image"),
     ("colorization (Zhang, OpenCV)", "class8_ab", (1, 2, 56, 56), field, "features"),
+    # Written down after the rules, and 36 of 41 right before the rules were looked at again
+    ("yolox_s (Megvii, not decoded)", "output", (1, 8400, 85), yolox_raw, "heatmap"),
+    ("ch_PP-OCRv4_rec", "softmax_11.tmp_0", (1, 40, 6625), softmax, "heatmap"),
+    ("nafnet deblur", "output", (1, 3, 256, 256), photo(0, 1), "image"),
+    ("pp_humanseg (PaddleSeg)", "save_infer_model/scale_0.tmp_1",
+     (1, 2, 192, 192), softmax_channels, "segmentation"),
+    ("pp_matting (PaddleSeg)", "alpha", (1, 1, 512, 512), mask, "probability"),
+    ("mobilevit-small", "logits", (1, 1000), logits, "scores"),
+    ("deit_tiny (timm, traced)", "1817", (1, 1000), logits, "scores"),
+    ("facenet", "embeddings", (1, 512), unit_vector, "signal"),
+    ("scrfd_500m", "score_8", (1, 12800, 1), sigmoid, "signal"),
+    ("scrfd_500m", "bbox_8", (1, 12800, 4), distances, "table"),
+    ("selfie_segmentation (MediaPipe)", "activation_10",
+     (1, 256, 256, 1), channels_last(mask), "probability"),
+    ("whisper-tiny", "cross_attentions", (1, 6, 4, 1500), attention, "features"),
+    ("all-MiniLM-L6-v2", "sentence_embedding", (1, 384), unit_vector, "signal"),
+    ("tokenizer (Hugging Face)", "token_type_ids", (1, 128), integers(0,1), "table"),
+    ("detr-resnet-50-panoptic", "pred_masks", (1, 100, 200, 267), smooth_logits, "probability"),
+    ("nanodet-plus", "output", (1, 3598, 112), nanodet_raw, "heatmap"),
+    ("efficientdet-d0 (AutoML)", "detections", (1, 100, 7), efficientdet, "boxes"),
+    ("centerface", "heatmap", (1, 1, 120, 160), mask, "heatmap"),
+    ("hitnet (stereo)", "reference_output_disparity", (1, 1, 240, 320), inverse_depth, "depth"),
+    ("monodepth2", "disp", (1, 1, 192, 640), mask, "depth"),
+    ("vitpose-base", "heatmaps", (1, 17, 64, 48), field, "features"),
+    ("rtmpose-m", "simcc_x", (1, 17, 384), logits, "heatmap"),
+    ("ecg classifier", "probs", (1, 5), softmax, "scores"),
+    ("encodec_24khz", "audio_codes", (1, 1, 8, 150), integers(0,1024), "heatmap"),
+    ("vqgan", "indices", (1, 32, 32), integers(0,1024), "heatmap"),
+    ("raft-stereo", "disparity_up", (1, 1, 480, 640), inverse_depth, "depth"),
+    ("grounding-dino-tiny", "pred_boxes", (1, 900, 4), centres(1), "boxes"),
+    ("grounding-dino-tiny", "pred_logits", (1, 900, 256), logits, "heatmap"),
+    ("segnet camvid", "argmax", (1, 360, 480), ids(11,"i4"), "segmentation"),
+    ("superglue", "matches0", (1, 512), integers(-1,512), "table"),
+    ("yolov8n-cls", "output0", (1, 1000), softmax, "scores"),
+    ("yolov8n-obb", "output0", (1, 20, 21504), yolo_turned, "boxes"),
+    ("t5-small", "logits", (1, 16, 32128), logits, "heatmap"),
+    ("hifigan", "waveform", (1, 24000), sound(), "signal"),
+    ("spleeter", "waveform", (44100, 2), stereo, "signal"),
+    ("tacotron2", "mel_outputs", (1, 80, 200), log_mel, "heatmap"),
+    ("multi-label resnet18", "probabilities", (4, 20), sigmoid, "scores"),
+    ("segment tool", "mask", (1, 512, 512, 1), mask_bytes, "probability"),
+    ("cityscapes ground truth", "label_map", (1024, 2048), ids(19,"u1"), "segmentation"),
+    ("stable diffusion unet", "noise_pred", (1, 4, 64, 64), logits, "features"),
+    ("dsine", "normal", (1, 3, 480, 640), photo(-1,1), "image"),
     # Others
     ("simple (Triton's example)", "OUTPUT0", (1, 16), integers(0, 30, "i4"), "table"),
     ("simple_string (Triton's example)", "OUTPUT0", (1, 16), texts, "text"),

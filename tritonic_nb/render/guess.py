@@ -112,6 +112,7 @@ _SEGMENT_COUNTS = frozenset((19, 20, 21, 34, 35, 59, 60, 133, 150, 151, 171, 172
 # Numbers of points of well-known skeletons and faces.
 _POINT_COUNTS = frozenset((5, 14, 16, 17, 18, 21, 23, 25, 26, 33, 39, 68, 98, 106, 133, 468, 478))
 
+_MOST_LABELS = 2000  # that are given independently: more scores are those of places
 _MAP_SIDE = 12  # a smaller side is no picture's
 _FEW = 8  # columns that are read as a table rather than seen as a map
 
@@ -361,7 +362,7 @@ class _Look:
         form = score_form(row)
         if form == "probabilities":
             return f"its {length:,} numbers are not negative and sum to 1", "C", form
-        if word:
+        if word and (form != "independent" or length in _CLASS_COUNTS or length <= _MOST_LABELS):
             return f"its name says {word!r}", "C", form
         if length in _CLASS_COUNTS and length > 100:
             return f"it is one row of {length:,} numbers, as many as classes", "C", form
@@ -396,6 +397,8 @@ class _Look:
             return self._whole_matrix(rows, columns)
         if self.names.says("signal") and (rows <= _FEW or (batch and columns > 1000)):
             return self._as("signal", _said(self.names, "signal"), "CT")
+        if self.names.says("signal") and columns <= _FEW and rows > 1000:
+            return self._as("signal", _said(self.names, "signal"), "TC")
         if batch and (found := self._score_rows(rows, columns)):
             return found
         if min(rows, columns) >= _MAP_SIDE:
@@ -452,7 +455,8 @@ class _Look:
     def _map(self, batch: bool) -> Guess:
         """Floats on two axes of some length."""
         names = self.names
-        if word := names.says("map"):
+        word = names.says("map")
+        if word and not (word.startswith("activation") and self.decided):
             return self._as("heatmap", f"its name says {word!r}", "HW")
         for kind in ("depth", "image"):
             if names.hints(kind):
@@ -529,7 +533,7 @@ class _Look:
         if names.says("features") and channels and count != 3:
             return self._as("features", _said(names, "features"), channels)
         if names.says("map", "vector") and count not in (1, 2, 3, 4):
-            if shape[1] == shape[2]:
+            if shape[1] == shape[2] or names.says("map").startswith(("attention", "attn")):
                 return self._as("features", _said(names, "map", "vector"), "CHW")
             return self._as("heatmap", _said(names, "map", "vector"), "NHW")
         return None
@@ -801,7 +805,8 @@ def _box_form(block: npt.NDArray[np.float64], *, named: bool) -> str:
         return ""
     if ((full[:, 2] > full[:, 0]) & (full[:, 3] > full[:, 1])).mean() >= 0.95:
         return "corners"
-    return "centres" if named and (full[:, 2:] > 0).mean() >= 0.95 else ""
+    inside = (full[:, :2] - full[:, 2:] / 2 > -0.1 * size).all(axis=1).mean() > 0.9
+    return "centres" if named and inside and (full[:, 2:] > 0).mean() >= 0.95 else ""
 
 
 def _rest_fits(block: npt.NDArray[np.float64], start: int) -> bool:
