@@ -121,7 +121,7 @@ def compare(picture: Picture, name: str) -> None:
     path = GOLDEN / f"{name}.png"
     if os.environ.get("TRITONIC_NB_GOLDEN") == "write":
         path.parent.mkdir(exist_ok=True)
-        found.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+        found.quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
     with Image.open(path) as image:
         stored = image.convert("RGB")
     assert found.size == stored.size

@@ -219,13 +219,13 @@ class _Names:
     """What the names of a tensor and of its model say."""
 
     def __init__(self, name: str, model: str) -> None:
-        self._own = _tokens(name)
+        self.own = _tokens(name)
         self._model = _tokens(model)
 
     def says(self, *kinds: str) -> str:
         """Return the word of the tensor's name that speaks for one of these kinds, or ``""``."""
         for kind in kinds:
-            found = sorted(self._own & _VOCABULARY[kind])
+            found = sorted(self.own & _VOCABULARY[kind])
             if found:
                 return max(found, key=len)
         return ""
@@ -236,7 +236,7 @@ class _Names:
         The model's name says nothing where the tensor's own says something else.
         """
         own = self.says(kind)
-        if own or any(self._own & words for words in _VOCABULARY.values()):
+        if own or any(self.own & words for words in _VOCABULARY.values()):
             return own
         for word in sorted(_MODEL_WORDS.get(kind, ())):
             if any(token.startswith(word) for token in self._model):
@@ -373,7 +373,7 @@ class _Look:
         return None
 
     def _own(self, *words: str) -> bool:
-        return bool(self.names._own.intersection(words))
+        return bool(self.names.own.intersection(words))
 
     @staticmethod
     def _ranked(row: npt.NDArray[Any]) -> bool:

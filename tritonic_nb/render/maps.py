@@ -150,7 +150,6 @@ def feature_grid(
     together: bool = False,
     limits: Limits | None = None,
     colormap: str = "viridis",
-    names: Sequence[str] = (),
     ordered: bool = True,
 ) -> Drawing:
     """Draw maps in a grid, the strongest first.
@@ -168,8 +167,6 @@ def feature_grid(
         Whether one scale is used for all, otherwise each has its own.
     limits, colormap
         As for :func:`heat_map`; limits imply `together`.
-    names
-        A name for each map, otherwise its number.
     ordered
         Whether the strongest come first, otherwise they keep their order.
     """
@@ -200,8 +197,7 @@ def feature_grid(
     canvas, x, y = framed(mosaic, title=title, bar=bar)
     for place, index in enumerate(chosen):
         left, top = x + place % across * step_x, y + place // across * step_y
-        name = names[index] if index < len(names) else f"#{index}"
-        canvas.text(left, top + height + 13, name, room=step_x - _GRID_GAP, size=7.5)
+        canvas.text(left, top + height + 13, f"#{index}", room=step_x - _GRID_GAP, size=7.5)
     return Drawing.on_card(
         canvas,
         f"{len(chosen)} of {total:,} maps of {rows:,} x {columns:,}",
