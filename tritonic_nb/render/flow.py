@@ -69,7 +69,8 @@ def _colored(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> Image.Im
         strength = np.clip(np.hypot(x, y), 0, 1) * 255
     good = np.isfinite(hue) & np.isfinite(strength)
     layers = [np.where(good, layer, 0) for layer in (hue, strength, np.full_like(hue, 255))]
-    image = Image.fromarray(np.stack(layers, -1).astype(np.uint8), "HSV").convert("RGB")
+    bands = [Image.fromarray(layer.astype(np.uint8)) for layer in layers]
+    image = Image.merge("HSV", bands).convert("RGB")
     if good.all():
         return image
     pixels = np.asarray(image).copy()

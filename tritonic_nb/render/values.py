@@ -333,6 +333,7 @@ def _to_host(part: Any) -> npt.NDArray[Any]:
     for way in ("cpu", "get", "copy_to_host"):  # PyTorch, CuPy, Numba
         if callable(getattr(part, way, None)):
             return _host_array(getattr(part, way)())
-    if hasattr(part, "__dlpack__"):
+    try:
         return np.from_dlpack(part, device="cpu")
-    return _host_array(part)
+    except (AttributeError, BufferError, TypeError, ValueError):  # TypeError: before NumPy 2.1
+        return np.asarray(part)
