@@ -15,7 +15,7 @@ import pytest
 
 import tritonic_nb
 from tritonic_nb.memory import lifeline
-from tritonic_nb.memory.system import KEY_PREFIX, SHM_DIR
+from tritonic_nb.memory.shm_file import KEY_PREFIX, SHM_DIR
 from tritonic_nb.transport import Transport, connect
 
 # The tests use ONNX Runtime as a reference; it need not tell anybody.
@@ -145,7 +145,7 @@ def _traces(transport: Transport | None) -> dict[str, set[Any]]:
         "children": set(_children()) - {janitor},
         "descriptors": set(_open_regions()),
         "regions": {path.name for path in SHM_DIR.glob(f"{KEY_PREFIX}{os.getpid()}-*")},
-        "registered": {r["name"] for r in transport.system_regions()} if transport else set(),
+        "registered": {r["name"] for r in transport.registered_regions()} if transport else set(),
     }
 
 

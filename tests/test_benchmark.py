@@ -33,7 +33,7 @@ from tritonic_nb.benchmark.targets import LARGE_NBYTES, PICTURE_NBYTES, evaluate
 from tritonic_nb.benchmark.way import Way, tensor
 from tritonic_nb.benchmark.ways import WAYS, opened
 from tritonic_nb.errors import ServerRefusedError
-from tritonic_nb.memory.system import KEY_PREFIX, SHM_DIR
+from tritonic_nb.memory.shm_file import KEY_PREFIX, SHM_DIR
 
 COMMAND = [sys.executable, "-X", "dev", "-m", "tritonic_nb.benchmark"]
 SIZES = (4096, 4_000_000)

@@ -18,7 +18,7 @@ import pytest
 
 import tritonic_nb
 from tritonic_nb import samples
-from tritonic_nb.memory.system import SHM_DIR
+from tritonic_nb.memory.shm_file import SHM_DIR
 
 COMMAND = [sys.executable, "-m", "tritonic_nb.cli"]
 

@@ -6,10 +6,11 @@ Start with :func:`serve` and :class:`Session`; `README.md` has an example.
 from __future__ import annotations
 
 from tritonic_nb import samples
+from tritonic_nb.differences import Difference, ResultDifference, diff
 from tritonic_nb.errors import TritonicError
 from tritonic_nb.frames import FrameSource
 from tritonic_nb.images import ImageTransform
-from tritonic_nb.memory import RegionDescriptor, SharedMemoryType
+from tritonic_nb.memory import DeviceArray, RegionDescriptor, SharedMemoryType
 from tritonic_nb.result import InferenceResult
 from tritonic_nb.server import Server, serve
 from tritonic_nb.session import Session
@@ -19,12 +20,15 @@ from tritonic_nb.viewer import picture, show
 from tritonic_nb.workers import InferenceFuture
 
 __all__ = [
+    "DeviceArray",
+    "Difference",
     "FrameSource",
     "ImageTransform",
     "InferenceFuture",
     "InferenceResult",
     "ModelSpec",
     "RegionDescriptor",
+    "ResultDifference",
     "SSLOptions",
     "Server",
     "Session",
@@ -32,6 +36,7 @@ __all__ = [
     "TensorSpec",
     "TritonicError",
     "__version__",
+    "diff",
     "picture",
     "samples",
     "serve",

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tritonic_nb.choice import Choice
 from tritonic_nb.errors import ArgumentError, brief
-from tritonic_nb.memory import Region, SharedMemoryType
+from tritonic_nb.memory import DeviceArray, Region, SharedMemoryType, Tensor
 from tritonic_nb.regions import Slot
 from tritonic_nb.result import TensorPlace, Timings
 from tritonic_nb.routine import ReadyRequest, Routine, Routines
@@ -84,7 +84,7 @@ class Call:
 
     setup: Setup
     model: ModelSpec
-    tensors: Mapping[str, npt.NDArray[Any]]
+    tensors: Mapping[str, Tensor]
     routine: Routine
     lent: Mapping[str, Region]  # the regions in which inputs lie already
     in_place: bool  # whether the inputs are those that the user fills in place
@@ -97,7 +97,8 @@ class Call:
         for name, array in self.tensors.items():
             part = slot.slice("input", name, codec.encoded_nbytes(array))
             datatype = self.model.input(name).datatype
-            inputs.append(InputTensor(name, datatype, array.shape, None if part else array, part))
+            by_wire = None if part else _in_host_memory(array)
+            inputs.append(InputTensor(name, datatype, array.shape, by_wire, part))
         for spec in self.routine.outputs:
             part = slot.slice("output", spec.name, self.room.get(spec.name, 0))
             outputs.append(RequestedOutput(spec.name, part))
@@ -199,10 +200,12 @@ def checked_timeout(timeout: float) -> float:
     return seconds
 
 
+def _in_host_memory(array: Tensor) -> npt.NDArray[Any]:
+    return array.to_numpy() if isinstance(array, DeviceArray) else array
+
+
 def places_of(
-    request: InferRequest,
-    inputs: Mapping[str, npt.NDArray[Any]],
-    outputs: Mapping[str, npt.NDArray[Any]],
+    request: InferRequest, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
 ) -> dict[tuple[str, str], TensorPlace]:
     """Return how each tensor travelled, by direction and name."""
     regions: dict[tuple[str, str], RegionSlice | None] = {
@@ -214,6 +217,7 @@ def places_of(
             direction,
             codec.encoded_nbytes(array),
             region.name if (region := regions.get((direction, name))) else "",
+            region.device if region else None,
         )
         for direction, arrays in (("input", inputs), ("output", outputs))
         for name, array in arrays.items()

@@ -18,10 +18,9 @@ from tritonic_nb.memory import SharedMemoryType, require_supported
 from tritonic_nb.regions import Need, RegionSet
 from tritonic_nb.transport import Transport
 
-__all__ = ["Choice", "choose", "try_system_region"]
+__all__ = ["Choice", "choose", "try_region"]
 
 _TIMEOUT_S = 5.0
-_EXTENSION = "system_shared_memory"
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,10 @@ class Choice:
 def choose(transport: Transport, server: Mapping[str, Any], *, device: int, mode: int) -> Choice:
     """Try which ways work with a server, and choose the best.
 
-    System shared memory is tried with a real region, which the server has to open and map:
-    no two machines or containers have a file of that name unless they have the same
-    ``/dev/shm``. Nothing is left of it.
+    System shared memory first: host arrays need no copy to a device and back. Then CUDA
+    shared memory, and then the wire. Each is tried with a real region, which the server
+    has to open: no two machines or containers have a file of that name unless they have
+    the same ``/dev/shm``. Nothing is left of it.
 
     Parameters
     ----------
@@ -67,12 +67,9 @@ def choose(transport: Transport, server: Mapping[str, Any], *, device: int, mode
     NoReplyError
         If the server does not answer.
     """
-    extensions = server.get("extensions")
     try:
-        require_supported(SharedMemoryType.SYSTEM)
-        if isinstance(extensions, list) and _EXTENSION not in extensions:
-            raise SharedMemoryUnsupportedError("this server has no system shared memory")
-        try_system_region(transport, mode)
+        _require(SharedMemoryType.SYSTEM, server, device)
+        try_region(transport, SharedMemoryType.SYSTEM, mode=mode)
     except NoReplyError:
         raise
     except NoSpaceError as error:
@@ -80,31 +77,55 @@ def choose(transport: Transport, server: Mapping[str, Any], *, device: int, mode
             SharedMemoryType.SYSTEM,
             f"whether the server opens it could not be tried, as there is no room: {error.message}",
         )
-    except RegionNotVisibleError:
-        return Choice(
-            SharedMemoryType.NONE,
-            f"the server at {transport.url} does not see this machine's /dev/shm (it is on another "
-            "machine or in another container), or may not open what lies there (it runs as another "
-            "user: see Session(mode=...))",
-        )
     except TritonicError as error:
-        return Choice(SharedMemoryType.NONE, error.message)
+        return _without_system(transport, server, device, _why_not(transport, error))
     return Choice(
         SharedMemoryType.SYSTEM,
         f"the server at {transport.url} opened a region of this machine's /dev/shm "
-        f"({_about_cuda(device)})",
+        f"({_about_cuda(server, device)})",
     )
 
 
-def try_system_region(transport: Transport, mode: int = 0o600) -> None:
-    """Have a server open a region in ``/dev/shm``, and remove it again.
+def _without_system(
+    transport: Transport, server: Mapping[str, Any], device: int, why: str
+) -> Choice:
+    """Choose between the device's memory and the wire."""
+    try:
+        _require(SharedMemoryType.CUDA, server, device)
+        try_region(transport, SharedMemoryType.CUDA, device)
+    except NoReplyError:
+        raise
+    except TritonicError as error:
+        return Choice(SharedMemoryType.NONE, f"{why} ({error.message})")
+    return Choice(
+        SharedMemoryType.CUDA,
+        f"the server at {transport.url} opened a region of CUDA device {device}; {why}",
+    )
+
+
+def _why_not(transport: Transport, error: TritonicError) -> str:
+    if not isinstance(error, RegionNotVisibleError):
+        return error.message
+    return (
+        f"the server at {transport.url} does not see this machine's /dev/shm (it is on another "
+        "machine or in another container), or may not open what lies there (it runs as another "
+        "user: see Session(mode=...))"
+    )
+
+
+def try_region(
+    transport: Transport, kind: SharedMemoryType, device: int = 0, *, mode: int = 0o600
+) -> None:
+    """Have a server open a region, and remove it again.
 
     Parameters
     ----------
     transport
         The way to the server.
+    kind, device
+        ``SYSTEM`` or ``CUDA``, and the CUDA device.
     mode
-        The permissions of the region's file.
+        The permissions of a system region's file.
 
     Raises
     ------
@@ -116,14 +137,23 @@ def try_system_region(transport: Transport, mode: int = 0o600) -> None:
     regions = RegionSet(transport, mode=mode)
     try:
         with regions.slot() as slot:
-            slot.place(Need("input", "probe", 1, SharedMemoryType.SYSTEM), _TIMEOUT_S)
+            slot.place(Need("input", "probe", 1, kind, device), _TIMEOUT_S)
     finally:
         regions.close()
 
 
-def _about_cuda(device: int) -> str:
+def _require(kind: SharedMemoryType, server: Mapping[str, Any], device: int) -> None:
+    """Refuse a kind that this machine or the server does not have, without trying it."""
+    require_supported(kind, device)
+    extensions = server.get("extensions")
+    if isinstance(extensions, list) and f"{kind}_shared_memory" not in extensions:
+        name = "CUDA" if kind is SharedMemoryType.CUDA else kind
+        raise SharedMemoryUnsupportedError(f"this server has no {name} shared memory")
+
+
+def _about_cuda(server: Mapping[str, Any], device: int) -> str:
     try:
-        require_supported(SharedMemoryType.CUDA, device)
+        _require(SharedMemoryType.CUDA, server, device)
     except SharedMemoryError as error:
-        return error.message
+        return error.message.partition(":")[0]  # what, without why
     return "CUDA shared memory is there for the asking: shared_memory='cuda'"

@@ -26,14 +26,14 @@
     │   └── BatchSizeError          a larger batch than the model takes
     ├── SharedMemoryError
     │   ├── RegionTooSmallError     the tensor needs more bytes than the region has
-    │   ├── NoSpaceError            /dev/shm is too full
+    │   ├── NoSpaceError            /dev/shm, or the device's memory, is too full
     │   ├── RegionNotVisibleError   the server cannot open the region
     │   ├── RegionLostError         the server no longer knows the region
     │   ├── RegionKnownError        the server has a region of that name already
     │   ├── RegionInUseError        a request still uses the region
     │   ├── SharedMemoryDisabledError     switched off on the server
     │   ├── SharedMemoryUnsupportedError  not on this platform
-    │   └── NoCudaDeviceError       no CUDA device to hold a region
+    │   └── NoCudaDeviceError       no such CUDA device to hold a region
     └── ImageError
         ├── ImageReadError          not a readable picture
         └── ImageTooLargeError      more pixels than the limit: a decompression bomb
@@ -251,11 +251,11 @@ class RegionTooSmallError(SharedMemoryError):
 
 
 class NoSpaceError(SharedMemoryError):
-    """``/dev/shm`` has too little free space for the region."""
+    """``/dev/shm``, or a CUDA device, has too little free memory for the region."""
 
 
 class RegionNotVisibleError(SharedMemoryError):
-    """The server cannot open the region: it runs on another host or in another container."""
+    """The server cannot open the region: another host, another container, or not that GPU."""
 
 
 class RegionLostError(SharedMemoryError):
@@ -279,7 +279,7 @@ class SharedMemoryUnsupportedError(SharedMemoryError):
 
 
 class NoCudaDeviceError(SharedMemoryError):
-    """CUDA shared memory was asked for and no CUDA device was found."""
+    """CUDA shared memory was asked for and there is no CUDA device, or none of that number."""
 
 
 class ImageError(TritonicError, ValueError):

@@ -25,6 +25,7 @@ from tritonic_nb.errors import (
     brief,
 )
 from tritonic_nb.images import ImageTransform, load_image, transform_for
+from tritonic_nb.memory import DeviceArray, Tensor
 from tritonic_nb.tensors import ModelSpec, TensorSpec, codec, numpy_dtype
 
 _Pictures: TypeAlias = Sequence[Any] | npt.NDArray[Any]  # an array: its items
@@ -35,7 +36,14 @@ OPTIONS = frozenset(
      "sequence_end", "priority", "parameters")
 )  # fmt: skip
 
-__all__ = ["OPTIONS", "Prepared", "check_batch_size", "prepare", "transform_of"]
+__all__ = [
+    "OPTIONS",
+    "Prepared",
+    "as_host_tensor",
+    "check_batch_size",
+    "prepare",
+    "transform_of",
+]
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class Prepared:
         The pictures that became the tensor, and how; empty and None without pictures.
     """
 
-    tensors: dict[str, npt.NDArray[Any]]
+    tensors: Mapping[str, Tensor]
     batch: int
     images: Sequence[Image.Image] = ()
     transform: ImageTransform | None = None
@@ -90,9 +98,14 @@ def prepare(
     given = _by_name(model, inputs, named)
     images: list[Image.Image] = []
     used: ImageTransform | None = None
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, value in given.items():
         spec = model.input(name)
+        on_device = DeviceArray.of(value, name)
+        if on_device is not None:
+            codec.check_tensor(on_device.dtype, on_device.shape, spec)
+            tensors[name] = on_device
+            continue
         pictures = _pictures_in(value, spec)
         found = _transform(model, spec, transform) if pictures is not None else None
         if pictures is not None and found is not None:
@@ -114,6 +127,18 @@ def prepare(
             "give the picture itself (a path, a PIL.Image or an array of pixels)",
         )
     return Prepared(tensors, _batch(model, tensors), images, used)
+
+
+def as_host_tensor(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
+    """Return what was given for an input as an array in host memory, checked.
+
+    Raises
+    ------
+    TensorDatatypeError, TensorShapeError
+        If it does not fit the model.
+    """
+    on_device = DeviceArray.of(value, spec.name)
+    return codec.as_tensor(value if on_device is None else on_device.to_numpy(), spec)
 
 
 def transform_of(model: ModelSpec) -> ImageTransform | None:
@@ -210,7 +235,7 @@ def _only_input(model: ModelSpec) -> TensorSpec:
     return next(iter(model.inputs.values()))
 
 
-def _batch(model: ModelSpec, tensors: Mapping[str, npt.NDArray[Any]]) -> int:
+def _batch(model: ModelSpec, tensors: Mapping[str, Tensor]) -> int:
     """Return the batch of a request, checked to be one and not too large."""
     sizes = {name: a.shape[0] for name, a in tensors.items() if model.input(name).batched}
     if len(set(sizes.values())) > 1:

@@ -7,10 +7,17 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tritonic_nb.choice import try_system_region
-from tritonic_nb.errors import RegionInUseError, SharedMemoryError, TritonicError
+from tritonic_nb.choice import try_region
+from tritonic_nb.errors import (
+    RegionInUseError,
+    RestrictedApiError,
+    ServerRefusedError,
+    SharedMemoryError,
+    TritonicError,
+)
+from tritonic_nb.memory import SharedMemoryType
 from tritonic_nb.render import human_bytes
-from tritonic_nb.transport import Transport
+from tritonic_nb.transport import MemoryKind, Transport
 
 __all__ = ["Leftovers", "find_leftovers"]
 
@@ -26,11 +33,11 @@ class Leftovers:
     files
         The names of those that lie in ``/dev/shm``, with their bytes.
     registered
-        The names of those that the server has registered.
+        The names of those that the server has registered, each with its kind.
     """
 
     files: dict[str, int]
-    registered: tuple[str, ...]
+    registered: dict[str, MemoryKind]
 
     def __bool__(self) -> bool:
         return bool(self.files or self.registered)
@@ -61,9 +68,13 @@ class Leftovers:
             return self
         from tritonic_nb.memory.orphans import remove_orphan
 
-        unregistered = [name for name in self.registered if _unregister(transport, name)]
+        unregistered = {
+            name: kind
+            for name, kind in self.registered.items()
+            if _unregister(transport, name, kind)
+        }
         removed = {name: nbytes for name, nbytes in self.files.items() if remove_orphan(name)}
-        return Leftovers(removed, tuple(unregistered))
+        return Leftovers(removed, unregistered)
 
 
 def find_leftovers(transport: Transport | None = None) -> Leftovers:
@@ -87,30 +98,43 @@ def find_leftovers(transport: Transport | None = None) -> Leftovers:
         If the server does not tell what it has registered.
     """
     if sys.platform != "linux":
-        return Leftovers({}, ())
+        return Leftovers({}, {})
     from tritonic_nb.memory.orphans import find_orphans
 
     files = {orphan.name: orphan.nbytes for orphan in find_orphans()}
-    return Leftovers(files, _registered(transport) if transport else ())
+    return Leftovers(files, _registered(transport) if transport else {})
 
 
-def _registered(transport: Transport) -> tuple[str, ...]:
-    """Return the names of dead sessions' regions that a server has registered."""
+def _registered(transport: Transport) -> dict[str, MemoryKind]:
+    """Return the names of dead sessions' regions that a server has registered, with their kind."""
     from tritonic_nb.memory.orphans import is_orphan, owner_pid
 
-    owners = {
-        name: pid
-        for region in transport.system_regions()
-        if (pid := owner_pid(name := str(region.get("name")))) is not None
-        and region.get("key") == f"/{name}"
-    }
+    kinds = _kinds(transport)
+    owners = {name: pid for name in kinds if (pid := owner_pid(name)) is not None}
     dead = {name: is_orphan(name) for name in owners}
     gone = [name for name, pid in owners.items() if dead[name] is None and not _runs(pid)]
     # A file that is here under such a name can only be the one that the server has.
     same_memory = any(is_dead is not None for is_dead in dead.values())
     if gone and not (same_memory or _shares_memory(transport)):
         gone = []
-    return (*(name for name, is_dead in dead.items() if is_dead), *gone)
+    return {name: kinds[name] for name in (*(n for n, is_dead in dead.items() if is_dead), *gone)}
+
+
+def _kinds(transport: Transport) -> dict[str, MemoryKind]:
+    """Return the kind of each region that a server has registered and that may be a session's."""
+    kinds: dict[str, MemoryKind] = {
+        name: "system"
+        for region in transport.registered_regions("system")
+        if region.get("key") == f"/{(name := str(region.get('name')))}"
+    }
+    try:
+        cuda = transport.registered_regions("cuda")
+    except RestrictedApiError:
+        raise
+    except (ServerRefusedError, SharedMemoryError) as error:  # a server without CUDA
+        _log.debug("the server tells nothing of CUDA regions: %s", error)
+        cuda = []
+    return {**kinds, **{str(region.get("name")): "cuda" for region in cuda}}
 
 
 def _runs(pid: int) -> bool:
@@ -125,17 +149,17 @@ def _runs(pid: int) -> bool:
 def _shares_memory(transport: Transport) -> bool:
     """Whether a server can open what lies in our ``/dev/shm``."""
     try:
-        try_system_region(transport)
+        try_region(transport, SharedMemoryType.SYSTEM)
     except SharedMemoryError:
         return False
     return True
 
 
-def _unregister(transport: Transport | None, name: str) -> bool:
+def _unregister(transport: Transport | None, name: str, kind: MemoryKind) -> bool:
     if transport is None:
         return False
     try:
-        transport.unregister_system(name)
+        transport.unregister(name, kind)
     except RegionInUseError:
         _log.debug("region %s is still in use", name)
         return False

@@ -9,12 +9,11 @@ from typing import Protocol, runtime_checkable
 from tritonic_nb import render
 from tritonic_nb.errors import SharedMemoryError
 from tritonic_nb.memory import (
-    PAGE_NBYTES,
     SharedMemoryType,
     Space,
     device_memory,
     host_space,
-    require_supported,
+    region_nbytes,
 )
 from tritonic_nb.render import human_bytes
 from tritonic_nb.sizes import TensorSize
@@ -60,7 +59,7 @@ class Requirement:
 
 
 @dataclass(frozen=True, repr=False)
-class Preflight:
+class Preflight(render.Described):
     """What an inference will need, and whether it fits. True where it does.
 
     Attributes
@@ -108,13 +107,7 @@ class Preflight:
     def __bool__(self) -> bool:
         return self.fits
 
-    def __repr__(self) -> str:
-        return render.plain(*self._described())
-
-    def _repr_html_(self) -> str:
-        return render.card(*self._described())
-
-    def _described(self) -> tuple[str, list[tuple[str, str]], list[render.Table]]:
+    def _described(self) -> render.Description:
         rows = [("why not", problem) for problem in self.problems]
         if self.problems:
             rows.append(("what to do", self.remedy))
@@ -197,12 +190,26 @@ def preflight(
     growth = _pool_growth(model, required, in_flight, pools)
     host = host_space() if SharedMemoryType.SYSTEM in kinds.values() or growth else None
     problems = _host_problems(host, by_kind[SharedMemoryType.SYSTEM], growth or 0)
-    remedies = [host.remedy] if host is not None and problems else []
+    smaller = "send smaller batches or fewer at a time"
+    remedies = [f"{smaller}, or {host.remedy}"] if host is not None and problems else []
     free = total = None
     if SharedMemoryType.CUDA in kinds.values():
-        free, total, more = _device_problems(device, by_kind[SharedMemoryType.CUDA])
-        problems += more
-        remedies += ["use shared_memory='system'"] if more else []
+        nbytes = by_kind[SharedMemoryType.CUDA]
+        try:
+            free, total = device_memory(device)
+        except SharedMemoryError as error:
+            problems.append(error.message)
+            remedies.append(error.remedy)
+        else:
+            if nbytes > free:
+                problems.append(
+                    f"{human_bytes(nbytes)} are needed on CUDA device {device}, and "
+                    f"{human_bytes(free)} are free"
+                )
+                remedies.append(
+                    f"{smaller}, or choose another device (session.devices()), or use "
+                    "shared_memory='system'"
+                )
     return Preflight(
         model=model.name,
         requirements=required,
@@ -214,7 +221,7 @@ def preflight(
         device_free_nbytes=free,
         device_total_nbytes=total,
         problems=tuple(problems),
-        remedy=", or ".join(["send smaller batches or fewer at a time", *remedies]),
+        remedy="; ".join(remedies),
     )
 
 
@@ -230,7 +237,7 @@ def _requirement(
     new = 0
     if nbytes and place is not SharedMemoryType.NONE:
         missing = max(0, in_flight - there(size.direction, spec.name, nbytes))
-        new = missing * (-(-nbytes // PAGE_NBYTES) * PAGE_NBYTES)
+        new = missing * region_nbytes(kind, nbytes)
     return Requirement(size.direction, spec.name, spec.datatype, size.shape, nbytes, place, new)
 
 
@@ -257,22 +264,6 @@ def _host_problems(host: Space | None, regions: int, pools: int) -> list[str]:
         f"{f', {human_bytes(pools)} for the Python backend' if pools else ''}), and "
         f"{human_bytes(host.room_nbytes)} are to be had: the limit is {host.limit}"
     ]
-
-
-def _device_problems(device: int, nbytes: int) -> tuple[int | None, int | None, list[str]]:
-    free = total = None
-    problems = []
-    try:
-        free, total = device_memory(device)
-        if nbytes > free:
-            problems.append(
-                f"{human_bytes(nbytes)} are needed on CUDA device {device}, and "
-                f"{human_bytes(free)} are free"
-            )
-        require_supported(SharedMemoryType.CUDA, device)
-    except SharedMemoryError as error:
-        problems.append(error.message)
-    return free, total, problems
 
 
 def _cells(each: Requirement) -> tuple[str, str, str, str, str]:

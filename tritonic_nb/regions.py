@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -18,19 +18,26 @@ from tritonic_nb.errors import (
     TritonicError,
 )
 from tritonic_nb.memory import (
-    PAGE_NBYTES,
+    CopyStream,
+    DeviceArray,
     Region,
     RegionDescriptor,
     SharedMemoryType,
+    Tensor,
     create_region,
     lifeline,
+    region_nbytes,
 )
-from tritonic_nb.transport import RegionSlice, Transport
+from tritonic_nb.transport import MemoryKind, RegionSlice, Transport
 
 __all__ = ["Need", "RegionSet", "Slot", "answered"]
 
 _MOST_REFUSALS = 3
 _LAST_WAIT_S = 2.0  # for requests that still use a region when the session closes
+
+# Device memory that a server still used when its session closed. Freeing it then would be
+# undefined (``cudaIpcOpenMemHandle``); it goes with the process.
+_kept_for_good: list[Region] = []
 
 _log = logging.getLogger("tritonic_nb.session")
 
@@ -76,7 +83,8 @@ class RegionSet:
     mode
         The permissions of the regions' files.
     holders
-        Tells, for the message of an error, who holds the most of ``/dev/shm``.
+        Tells, for the message of an error, who holds the most of the memory of a kind, on
+        a device.
     """
 
     def __init__(
@@ -84,7 +92,7 @@ class RegionSet:
         transport: Transport,
         *,
         mode: int = 0o600,
-        holders: Callable[[], str] | None = None,
+        holders: Callable[[SharedMemoryType, int], str] | None = None,
     ) -> None:
         self._transport = transport
         self._mode = mode
@@ -101,6 +109,10 @@ class RegionSet:
         # What is gone here and may still be registered there: a request that was
         # given up used it, or the server was away.
         self._owed: dict[str, RegionDescriptor] = {}
+        # Those of them whose memory has to stay until the server has let go of it.
+        self._parked: dict[str, Region] = {}
+        self._nobody_listens = False  # as far as was seen when something was to be unregistered
+        self._idle_copies: list[CopyStream] = []
         self._refusals: dict[str, int] = {}  # how often the server would not, by name
         self._most_slots = 0
         self._closed = False
@@ -142,7 +154,7 @@ class RegionSet:
                 need.kind,
                 need.tensor,
                 need.direction,
-                -(-need.nbytes // PAGE_NBYTES) * PAGE_NBYTES,
+                region_nbytes(need.kind, need.nbytes),
                 device=need.device,
                 mode=self._mode,
                 holders=self._holders,
@@ -214,6 +226,7 @@ class RegionSet:
 
     def leave(self, slot: Slot) -> None:
         """End a request: others may have its regions, unless the server still uses them."""
+        slot.return_copies()
         if slot.sent:
             self.abandon(slot)
         else:
@@ -242,10 +255,15 @@ class RegionSet:
 
     def register(self, region: Region, timeout_s: float) -> None:
         """Register a region."""
-        key = region.describe().key
-        lifeline.registered(region.name, self._transport.unregister_call(region.name))
+        call = self._transport.unregister_call(region.name, _kind_of(region))
+        lifeline.registered(region.name, call)
         region.state = "registered"
-        self._transport.register_system(region.name, key, region.nbytes, timeout_s)
+        if region.device_id is None:
+            self._transport.register_system(region.name, region.key, region.nbytes, timeout_s)
+        else:
+            self._transport.register_cuda(
+                region.name, region.handle, region.device_id, region.nbytes, timeout_s
+            )
         _log.debug(
             "registered %s: %s %s, %d bytes",
             region.name, region.direction, region.tensor, region.nbytes,
@@ -421,13 +439,14 @@ class RegionSet:
         bool
             Whether the server answered.
         """
-        for name in list(self._owed):
+        for name, owed in list(self._owed.items()):
             try:
-                self._transport.unregister_system(name)
+                self._transport.unregister(name, _kind_of(owed))
                 _log.debug("unregistered %s", name)
                 self._forget(name)
             except NoReplyError as error:
                 _log.debug("region %s stays owed: %s", name, error)
+                self._nobody_listens = not error.sent
                 return False
             except RegionInUseError:
                 lifeline.owed(name)
@@ -435,6 +454,7 @@ class RegionSet:
                 _log.warning("region %s could not be unregistered: %s", name, error)
                 self._refusals[name] = self._refusals.get(name, 0) + 1
                 if self._refusals[name] == _MOST_REFUSALS:
+                    self._keep_for_good(name)
                     self._forget(name)
         return True
 
@@ -459,8 +479,16 @@ class RegionSet:
             answers = self.settle()
         with self._lock:
             self._finish_removals()
+            copies, self._idle_copies = self._idle_copies, []
+        for each in copies:
+            each.close()
         for name in list(self._owed):
             lifeline.owed(name)
+        for name in list(self._parked):
+            if self._nobody_listens:  # the server's process is gone, and its mapping with it
+                self._forget(name)
+            else:
+                self._keep_for_good(name)
         if self._owed and answers:
             _log.info(
                 "the server at %s still works on a request that was given up, and keeps the memory "
@@ -486,6 +514,17 @@ class RegionSet:
         of_tensor = self._regions.get((region.direction, region.tensor), [])
         if region in of_tensor:
             of_tensor.remove(region)
+        if region.needs_unregistering_first and region.name in self._owed:
+            region.state = "quarantined"
+            self._parked[region.name] = region
+            self._leaving.remove(region)
+        else:
+            self._close_region(region)
+
+    def _close_region(self, region: Region) -> None:
+        if region not in self._leaving:
+            self._leaving.append(region)
+        self._parked.pop(region.name, None)
         try:
             region.close()
         except SharedMemoryError as error:
@@ -500,9 +539,41 @@ class RegionSet:
 
     def _forget(self, name: str) -> None:
         """Owe a region no longer: the server does not have it."""
+        with self._lock:
+            region = self._parked.get(name)
+            if region is not None:
+                self._close_region(region)
         self._owed.pop(name, None)
         self._refusals.pop(name, None)
         lifeline.unregistered(name)
+
+    def _keep_for_good(self, name: str) -> None:
+        """Leave a region's memory, if it is a device's, to the end of this process."""
+        with self._lock:
+            region = self._parked.pop(name, None)
+            if region is not None:
+                _kept_for_good.append(region)
+                _log.warning(
+                    "the server keeps region %s, and so do %d bytes of CUDA device %s until this "
+                    "process ends", name, region.nbytes, region.device_id,
+                )  # fmt: skip
+
+    def lend_copies(self, device: int) -> CopyStream:
+        """Return what copies to and from a device, for one request."""
+        with self._lock:
+            for copies in self._idle_copies:
+                if copies.device == device:
+                    self._idle_copies.remove(copies)
+                    return copies
+        return CopyStream(device)
+
+    def return_copies(self, copies: CopyStream) -> None:
+        """Take back what :meth:`lend_copies` gave."""
+        with self._lock:
+            if not self._closed:
+                self._idle_copies.append(copies)
+                return
+        copies.close()
 
 
 class Slot:
@@ -530,6 +601,7 @@ class Slot:
         self.regions: dict[tuple[str, str], Region] = {}
         self.sent = False
         self.begun = False
+        self._copies: dict[int, CopyStream] = {}  # by device
 
     def place(self, need: Need, timeout_s: float) -> Region:
         """Return a registered region for a tensor, for this slot alone.
@@ -565,6 +637,7 @@ class Slot:
             return self._set.take(self, need, timeout_s)
         if had is not None:
             self._set.discard(had)
+        region.await_readers()
         return region
 
     def retake(self, regions: Mapping[tuple[str, str], Region]) -> bool:
@@ -575,12 +648,76 @@ class Slot:
         bool
             False where one is another's now, or gone.
         """
-        return self._set.retake(self, regions)
+        if not self._set.retake(self, regions):
+            return False
+        for region in regions.values():
+            region.await_readers()
+        return True
+
+    def write(self, region: Region, array: Tensor) -> None:
+        """Begin to write an array to a region of the slot; see :meth:`finish_copies`.
+
+        Raises
+        ------
+        RegionTooSmallError
+            If it does not fit.
+        SharedMemoryError
+            If CUDA fails.
+        """
+        region.write(array, copies=self._copies_for(region, array))
+
+    def read(
+        self, region: Region, datatype: str, shape: Sequence[int], *, nbytes: int, copy: bool
+    ) -> Tensor:
+        """Begin to read an array from a region of the slot; see :meth:`finish_copies`.
+
+        Raises
+        ------
+        TensorShapeError
+            If the region has fewer bytes than the shape needs.
+        SharedMemoryError
+            If CUDA fails.
+        """
+        copies = self._copies_for(region)
+        return region.read(datatype, shape, nbytes=nbytes, copy=copy, copies=copies)
+
+    def bring(self, region: Region) -> None:
+        """Begin to bring a region that the user fills in place to where the server reads it."""
+        if region.device_id is not None:
+            region.bring(self._copies_for(region))
+
+    def finish_copies(self) -> None:
+        """Wait until all that was begun to be written and read is done."""
+        for copies in self._copies.values():
+            copies.finish()
+
+    def _copies_for(self, region: Region, array: Tensor | None = None) -> CopyStream | None:
+        device = region.device_id
+        if device is None:
+            if not isinstance(array, DeviceArray):
+                return None
+            device = array.device
+        if device not in self._copies:
+            self._copies[device] = self._set.lend_copies(device)
+        return self._copies[device]
+
+    def return_copies(self) -> None:
+        """Let others use what copies."""
+        while self._copies:
+            _, copies = self._copies.popitem()
+            try:
+                copies.drop()
+            except SharedMemoryError as error:  # CUDA is of no more use; nothing is lost with it
+                _log.debug("%s", error)
+            else:
+                self._set.return_copies(copies)
 
     def slice(self, direction: str, tensor: str, nbytes: int) -> RegionSlice | None:
         """Return the part of a tensor's region to name in a request; None for the wire."""
         region = self.regions.get((direction, tensor))
-        return RegionSlice(region.name, region.offset(0), nbytes) if region else None
+        if region is None:
+            return None
+        return RegionSlice(region.name, region.offset(0), nbytes, region.device_id)
 
     def register_again(self, timeout_s: float) -> None:
         """Register the regions anew, at a server that was restarted."""
@@ -618,6 +755,11 @@ class Slot:
         trace: TracebackType | None,
     ) -> None:
         self._set.leave(self)
+
+
+def _kind_of(region: Region | RegionDescriptor) -> MemoryKind:
+    """Return Triton's name for a region's kind."""
+    return "system" if region.device_id is None else "cuda"
 
 
 def answered(error: BaseException) -> bool:

@@ -73,14 +73,19 @@ class TensorPlace:
         The tensor's bytes.
     region
         The name of the shared-memory region, or ``""`` where it went over the wire.
+    device
+        The number of the CUDA device that the region is on; None for system memory.
     """
 
     direction: str
     nbytes: int
     region: str
+    device: int | None = None
 
     def __str__(self) -> str:
-        return "shared memory" if self.region else "the wire"
+        if not self.region:
+            return "the wire"
+        return "shared memory" if self.device is None else f"CUDA device {self.device}"
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, repr=False, eq=False)
-class InferenceResult(Mapping[str, npt.NDArray[Any]]):
+class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
     """The outputs of one inference, by name, and how it went.
 
     A read-only mapping: ``result["logits"]`` is an array.
@@ -107,7 +112,8 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         As the server gave them.
     outputs
         The arrays. They are the caller's own; where ``copy=False`` was asked for,
-        those that came through shared memory are read-only views (``BYTES`` never).
+        those that came through shared memory are views (``BYTES`` never): read-only
+        NumPy arrays, or, of CUDA shared memory, a :class:`~tritonic_nb.DeviceArray`.
     timings
         Where the time went.
     places
@@ -347,13 +353,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
         count = len(self.images)
         return count > 1 and array.ndim > 1 and array.shape[0] == count
 
-    def __repr__(self) -> str:
-        return render.plain(*self._described())
-
-    def _repr_html_(self) -> str:
-        return render.card(*self._described())
-
-    def _described(self) -> tuple[str, list[tuple[str, str]], list[render.Table]]:
+    def _described(self) -> render.Description:
         rows = [
             ("time", str(self.timings)),
             ("bytes", f"{render.human_bytes(self.shared_nbytes)} through shared memory, "
@@ -365,10 +365,11 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
             rows.append(("image", str(self.transform)))
         table = render.Table(
             "outputs",
-            ("name", "values", "travelled by"),
+            ("name", "tensor", "values", "by"),
             [
-                (name, render.summarise(array), str(self.places[("output", name)]))
+                (name, summary.tensor, summary.values, str(self.places[("output", name)]))
                 for name, array in self.outputs.items()
+                for summary in [_summary(array)]
             ],
         )
         version = f" version {self.version}" if self.version else ""
@@ -396,7 +397,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
                 "class: [classes] or [batch, classes]",
                 "name another output: top_k(output=...)",
             )
-        return _row(array, item, 1, name)
+        return _row(np.asarray(array), item, 1, name)  # from a device, it is copied
 
     def _is_scores(self, array: npt.NDArray[Any]) -> bool:
         """Whether an output has one score for each class, of each picture if there are any."""
@@ -413,7 +414,7 @@ class InferenceResult(Mapping[str, npt.NDArray[Any]]):
     def _heat(self, item: int) -> npt.NDArray[Any] | None:
         """Return the map to lay over the picture: the output whose name says that it is one."""
         for name in self._heat_outputs():
-            return _row(self.outputs[name], item, 2, name)
+            return _row(np.asarray(self.outputs[name]), item, 2, name)
         return None
 
     def _heat_outputs(self) -> list[str]:
@@ -486,6 +487,13 @@ def _lies_over(kind: str, name: str) -> bool:
     """Whether an output is drawn over the picture that went in, without being asked to."""
     over = kind in ("segmentation", "probability", "boxes", "points")
     return over or (kind == "heatmap" and bool(_HEAT_NAME.search(name)))
+
+
+def _summary(array: Any) -> render.Summary:
+    """Describe an array; one on a device stays there, as a repr reads nothing from it."""
+    if isinstance(array, np.ndarray):
+        return render.Summary.of(array)
+    return render.Summary.unread(array.dtype, array.shape, f"on CUDA device {array.device}")
 
 
 def probabilities(scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy.typing as npt
 
 from tritonic_nb import flight, render
+from tritonic_nb.attribute import attribute
 from tritonic_nb.call import Call, Options, Setup, Stopwatch, checked_timeout, places_of
 from tritonic_nb.choice import Choice, choose
 from tritonic_nb.errors import (
@@ -40,8 +42,22 @@ from tritonic_nb.frames import open_frames
 from tritonic_nb.images import ImageTransform
 from tritonic_nb.inputs import OPTIONS, Prepared, prepare, transform_of
 from tritonic_nb.leftovers import Leftovers, find_leftovers
-from tritonic_nb.memory import Region, RegionDescriptor, SharedMemoryType, require_supported
-from tritonic_nb.monitoring import holders_text
+from tritonic_nb.memory import (
+    Region,
+    RegionDescriptor,
+    RegionListing,
+    SharedMemoryType,
+    Tensor,
+    device_uuids,
+    require_supported,
+)
+from tritonic_nb.monitoring import (
+    Devices,
+    device_holders_text,
+    devices,
+    holders_text,
+    with_cuda_indices,
+)
 from tritonic_nb.preflight import PoolOwner, Preflight, preflight
 from tritonic_nb.regions import Need, RegionSet, Slot, answered
 from tritonic_nb.result import InferenceResult
@@ -62,6 +78,7 @@ from tritonic_nb.workers import InferenceFuture, Workers
 
 __all__ = ["ModelStatus", "ServerAddress", "Session"]
 
+_MOST_TENSORS_SHOWN = 8  # of each kind, in what a session says of itself
 _MOST_GROWTHS = 3  # of an output in one inference; each runs the model once more
 
 _log = logging.getLogger("tritonic_nb.session")
@@ -102,7 +119,22 @@ class ModelStatus:
     reason: str = ""
 
 
-class Session:
+class ModelListing(render.Described, tuple[ModelStatus, ...]):
+    """A tuple of models that shows itself as a table; all else is a tuple's."""
+
+    __slots__ = ()
+
+    def _described(self) -> render.Description:
+        columns = ("name", "version", "state", "reason")
+        rows = [(m.name, m.version, m.state.lower() or "not loaded", m.reason) for m in self]
+        shown = len(columns) if any(m.reason for m in self) else 3
+        table = render.Table(None, columns[:shown], [row[:shown] for row in rows])
+        ready = sum(m.state == "READY" for m in self)
+        count = f"{len(self)} model{'' if len(self) == 1 else 's'}"
+        return f"{count}, {ready} ready" if self else "no models", (), [table] if self else []
+
+
+class Session(render.Described):
     """Inference through shared memory with one Triton server.
 
     Parameters
@@ -219,7 +251,7 @@ class Session:
         self._mode = _checked_mode(mode)
         self._setup = Setup(*_checked_kinds(shared_memory, device, output_shared_memory))
         self._transport = connect(url, {**own_headers, **(headers or {})}, options, protocol)
-        self._regions = RegionSet(self._transport, mode=self._mode, holders=holders_text)
+        self._regions = RegionSet(self._transport, mode=self._mode, holders=_holders)
         # Through a weak reference: a session that is forgotten is to go at once.
         self._views = InputViews(weakref.ref(self), self._regions.slot(held=True))
         self._closing = False
@@ -254,7 +286,7 @@ class Session:
 
     # The model
 
-    @property
+    @attribute
     def model_info(self) -> ModelSpec:
         """The model in use: inputs, outputs, datatypes, shapes, batch limit, backend, state.
 
@@ -290,7 +322,9 @@ class Session:
         with self._open():
             index = self._transport.repository_index()
         fields = ("name", "version", "state", "reason")
-        return tuple(ModelStatus(*(str(entry.get(f, "")) for f in fields)) for entry in index)
+        return ModelListing(
+            ModelStatus(*(str(entry.get(f, "")) for f in fields)) for entry in index
+        )
 
     def use(self, model: str, version: str = "", *, load: bool | None = None) -> ModelSpec:
         """Choose the model that :meth:`infer` asks.
@@ -443,6 +477,19 @@ class Session:
         """The CUDA device for CUDA shared memory."""
         return self._setup.device
 
+    def devices(self) -> Devices:
+        """Return the GPUs of this machine, with the memory that is free and used now.
+
+        Returns
+        -------
+        Devices
+            A sequence, in the order of NVIDIA's management library (NVML): name, UUID,
+            bytes of memory, driver, and ``cuda_index``, the number to give as `device`.
+            Empty where there is none, with the ``reason`` and an ``explanation``.
+        """
+        found = devices(refresh=True)
+        return with_cuda_indices(found, device_uuids()) if found else found
+
     def set_shared_memory(
         self,
         kind: SharedMemoryType | str,
@@ -469,6 +516,11 @@ class Session:
             If there is no such kind.
         SharedMemoryUnsupportedError, NoCudaDeviceError
             If this machine has no such memory.
+
+        Examples
+        --------
+        >>> session.set_shared_memory("cuda", device=1)
+        >>> session.set_shared_memory("cuda", output="system")  # the answer is read on the host
         """
         with self._open():
             kinds, device = _checked_kinds(kind, device, output)
@@ -482,9 +534,9 @@ class Session:
         Those whose request was given up (after a timeout, or an interrupt) are
         listed as ``"quarantined"`` until the server has let go of them.
         """
-        return self._regions.describe()
+        return RegionListing(self._regions.describe())
 
-    @property
+    @attribute
     def inputs(self) -> InputViews:
         """The inputs as arrays that lie in shared memory, to be filled in place.
 
@@ -632,7 +684,7 @@ class Session:
                 except TritonicError:
                     slot.discard_all_but(had)
                     raise
-                return tuple(region.describe() for region in made if region is not None)
+                return RegionListing(region.describe() for region in made if region is not None)
 
     def _place(
         self,
@@ -702,7 +754,10 @@ class Session:
         inputs
             Arrays by name; or, for a model with one input, the array alone.
             None sends what lies in :attr:`inputs`. Arrays must have the model's
-            datatype and rank; lists of numbers are converted if they fit. An
+            datatype and rank; lists of numbers are converted if they fit. Arrays on a
+            CUDA device (CuPy, PyTorch, JAX, anything with DLPack or
+            ``__cuda_array_interface__``) go into a CUDA region without touching the
+            host, and are copied to the host where the input goes another way. An
             input that looks like a picture also takes one: a path, a
             ``PIL.Image``, the bytes of a file, an array of pixels (``[H, W]`` or
             ``[H, W, channels]`` of uint8, floats from 0 to 1, or
@@ -715,9 +770,10 @@ class Session:
             name of a preset, or None for :attr:`transform`.
         copy
             False gives read-only views of shared memory, without a copy, where
-            an output came through it (``BYTES`` are always copies). They stay
-            readable for as long as they are kept; the session uses another
-            region meanwhile.
+            an output came through it (``BYTES`` are always copies): NumPy arrays, and
+            for CUDA shared memory a :class:`~tritonic_nb.DeviceArray`, which CuPy,
+            PyTorch and JAX take as it is. They stay readable for as long as they, or
+            what was made of them, are kept; the session uses another region meanwhile.
         timeout
             The time limit in seconds for all that the server is asked, where it
             differs from the session's.
@@ -788,7 +844,7 @@ class Session:
             model=reply.model or call.model.name,
             version=reply.version,
             request_id=reply.request_id,
-            outputs=arrays,
+            outputs=cast("Mapping[str, npt.NDArray[Any]]", arrays),  # or much like them
             timings=watch.timings(),
             places=places,
             wire_nbytes=reply.sent_nbytes + reply.received_nbytes,
@@ -1020,7 +1076,8 @@ class Session:
         if ready is not None:
             if not call.in_place:
                 for name, array in call.tensors.items():
-                    ready.regions["input", name].write(array)
+                    slot.write(ready.regions["input", name], array)
+            self._bring(slot, call)
             return ready
         while True:
             ends = self._regions.ends
@@ -1035,7 +1092,14 @@ class Session:
                     raise
             else:
                 self._regions.leave_crowd(slot)
+                self._bring(slot, call)
                 return None
+
+    def _bring(self, slot: Slot, call: Call) -> None:
+        """Have all inputs in place before the request goes out."""
+        for region in call.lent.values():
+            slot.bring(region)
+        slot.finish_copies()
 
     def _fill_once(self, slot: Slot, call: Call, watch: Stopwatch) -> None:
         for name, array in call.tensors.items():
@@ -1045,7 +1109,7 @@ class Session:
             nbytes = codec.encoded_nbytes(array)
             region = self._place(slot, call.setup, ("input", name), nbytes, watch.left_s())
             if region is not None:
-                region.write(array)
+                slot.write(region, array)
         for output, known in call.routine.known_nbytes.items():
             nbytes = self._guessed_nbytes(call, output) if known is None else known
             tensor = ("output", output)
@@ -1154,20 +1218,20 @@ class Session:
 
     def _collect(
         self, slot: Slot, call: Call, request: InferRequest, reply: InferReply, *, copy: bool
-    ) -> dict[str, npt.NDArray[Any]]:
+    ) -> dict[str, Tensor]:
         """Return the reply's arrays, from the wire and from the regions."""
-        arrays = {}
+        arrays: dict[str, Tensor] = {}
         learned = call.setup.learned
         for requested in request.outputs:
             name = requested.name
             if name not in reply.outputs:  # a model may leave an output out
                 continue
             output = reply.outputs[name]
-            array = output.array
+            array: Tensor | None = output.array
             region = slot.regions.get(("output", name))
             if array is None and requested.region is not None and region is not None:
-                array = region.read(
-                    output.datatype, output.shape, nbytes=requested.region.nbytes, copy=copy
+                array = slot.read(
+                    region, output.datatype, output.shape, nbytes=requested.region.nbytes, copy=copy
                 )
             if array is None:
                 raise SharedMemoryError(
@@ -1178,6 +1242,7 @@ class Session:
             if call.routine.known_nbytes[name] is None:
                 learned[name] = max(learned.get(name, 0), codec.encoded_nbytes(array))
             arrays[name] = array
+        slot.finish_copies()
         return arrays
 
     # The end
@@ -1237,34 +1302,21 @@ class Session:
 
     # What it says of itself
 
-    def __repr__(self) -> str:
-        return render.plain(*self._described())
-
-    def _repr_html_(self) -> str:
-        return render.card(*self._described())
-
-    def _described(self) -> tuple[str, list[tuple[str, str]], list[render.Table]]:
+    def _described(self) -> render.Description:
         rows = [("server", f"{self._transport.url}, Triton {self._server.get('version', '?')}")]
         model = self._setup.model
-        tables = []
         if model is not None:
             batch = f", batches up to {model.max_batch_size}" if model.max_batch_size else ""
             state = "" if self.closed else f", {model.state.lower()}"
             rows.append(("model", f"{model.name} ({model.backend}{batch}{state})"))
-            rows += [("input", str(spec)) for spec in model.inputs.values()]
-            rows += [("output", str(spec)) for spec in model.outputs.values()]
+            rows += _tensor_rows("input", model.inputs)
+            rows += _tensor_rows("output", model.outputs)
         rows.append(("shared memory", self._shared_memory_text()))
         if self._cleared:
             rows.append(("cleared", str(self._cleared)))
-        regions = self.regions
-        if regions:
-            columns = ("tensor", "key", "bytes", "state")
-            cells = [
-                (f"{r.direction} {r.tensor}", r.key, render.human_bytes(r.nbytes), r.state)
-                for r in regions
-            ]
-            tables.append(render.Table("regions", columns, cells, numeric=(2,)))
-        return f"Session{' (closed)' if self.closed else ''}", rows, tables
+        tables = RegionListing(self._regions.describe()).tables()
+        of = "" if model is None else f" of {model.name}"
+        return f"Session{of}{' (closed)' if self.closed else ''}", rows, tables
 
     def _shared_memory_text(self) -> str:
         text = self._kinds_text()
@@ -1275,6 +1327,13 @@ class Session:
     def _kinds_text(self) -> str:
         kinds = [str(self.shared_memory), str(self.output_shared_memory)]
         return kinds[0] if kinds[0] == kinds[1] else f"{kinds[0]}, outputs {kinds[1]}"
+
+
+def _tensor_rows(kind: str, tensors: Mapping[str, TensorSpec]) -> list[tuple[str, str]]:
+    """Return a row for each tensor of a model, or of the first where there are many."""
+    rows = [(kind, str(spec)) for spec in islice(tensors.values(), _MOST_TENSORS_SHOWN)]
+    more = len(tensors) - len(rows)
+    return [*rows, (kind, f"… and {more} more: session.model_info")] if more else rows
 
 
 def _address(server: str | ServerAddress, protocol: str) -> tuple[str, dict[str, str]]:
@@ -1344,6 +1403,14 @@ def _checked_mode(mode: int) -> int:
             "give 0o600, 0o660 or 0o666",
         )
     return mode
+
+
+def _holders(kind: SharedMemoryType, device: int) -> str:
+    """Tell who holds the most of the memory of a kind, for the message of an error."""
+    if kind is not SharedMemoryType.CUDA:
+        return holders_text()
+    uuids = device_uuids()
+    return device_holders_text(uuids[device], label=f"CUDA device {device}") if uuids else ""
 
 
 def _close(regions: RegionSet, transport: Transport) -> None:

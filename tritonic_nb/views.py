@@ -10,11 +10,17 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tritonic_nb.errors import SessionClosedError, TensorDatatypeError, TensorShapeError
-from tritonic_nb.inputs import check_batch_size
+from tritonic_nb import render
+from tritonic_nb.errors import (
+    SessionClosedError,
+    TensorDatatypeError,
+    TensorShapeError,
+    TritonicError,
+)
+from tritonic_nb.inputs import as_host_tensor, check_batch_size
 from tritonic_nb.memory import Region
 from tritonic_nb.regions import Slot
-from tritonic_nb.tensors import ModelSpec, TensorSpec, codec
+from tritonic_nb.tensors import ModelSpec, TensorSpec
 from tritonic_nb.tensors.dtypes import numpy_dtype
 
 __all__ = ["InputViews", "ViewOwner"]
@@ -43,12 +49,13 @@ class _Given:
     region: Region | None
 
 
-class InputViews(Mapping[str, npt.NDArray[Any]]):
+class InputViews(render.Described, Mapping[str, npt.NDArray[Any]]):
     """The model's inputs, each a writable array that lies in its region.
 
     ``session.inputs["INPUT0"][:] = data`` writes to shared memory itself, and
     ``session.infer()`` without inputs sends what lies there. No other
-    inference uses these regions.
+    inference uses these regions. With CUDA shared memory they are arrays in page-locked
+    host memory, from which ``infer()`` copies to the device at full speed.
 
     An input with dynamic dimensions gets its shape from
     ``session.register_inputs(shapes)``, or from an array that is assigned:
@@ -111,7 +118,7 @@ class InputViews(Mapping[str, npt.NDArray[Any]]):
         """
         model = self._model()
         spec = model.input(name)
-        array = codec.as_tensor(value, spec)
+        array = as_host_tensor(value, spec)
         if spec.batched:
             check_batch_size(model, array.shape[0])
         with self._lock:
@@ -124,11 +131,24 @@ class InputViews(Mapping[str, npt.NDArray[Any]]):
     def __len__(self) -> int:
         return len(self._model().inputs)
 
-    def __repr__(self) -> str:
-        return f"InputViews({', '.join(map(str, self._model().inputs.values()))})"
+    def _described(self) -> render.Description:
+        try:
+            model = self._model()
+        except TritonicError as error:
+            return f"InputViews: {error.message}", (), ()
+        given = dict(self._given)
+        rows = [
+            (name, spec.datatype, *_taken(given.get(name), spec))
+            for name, spec in model.inputs.items()
+        ]
+        columns = ("name", "datatype", "shape", "array")
+        return f"InputViews of {model.name}", (), [render.Table(None, columns, rows)]
 
     def _ipython_key_completions_(self) -> list[str]:
-        return list(self)
+        try:
+            return list(self)
+        except TritonicError:  # without a session or a model there is nothing to name
+            return []
 
     def _session(self) -> ViewOwner:
         owner = self._owner()
@@ -183,3 +203,11 @@ class InputViews(Mapping[str, npt.NDArray[Any]]):
                 if each.region is not None and each.region.state != "closed"
             }
         return arrays, regions
+
+
+def _taken(given: _Given | None, spec: TensorSpec) -> tuple[str, str]:
+    """Say of which shape an input's array is, and where it lies."""
+    if given is None:
+        return spec.dims, "not taken yet"
+    where = "over the wire" if given.region is None else f"region {given.region.name}"
+    return str(list(given.array.shape)), where

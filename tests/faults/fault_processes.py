@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tritonic_nb.memory.system import KEY_PREFIX, SHM_DIR
+from tritonic_nb.memory.shm_file import KEY_PREFIX, SHM_DIR
 from tritonic_nb.transport import Transport
 
 PROGRAMS = Path(__file__).with_name("fault_programs.py")
@@ -180,7 +180,7 @@ def traces(pid: int, transport: Transport | None = None) -> Traces:
     for path in SHM_DIR.glob(f"{prefix}*"):
         with contextlib.suppress(FileNotFoundError):
             files[path.name] = path.stat().st_blocks * 512
-    regions = transport.system_regions() if transport else []
+    regions = transport.registered_regions() if transport else []
     registered = (str(region["name"]) for region in regions)
     return Traces(files, frozenset(name for name in registered if name.startswith(prefix)))
 

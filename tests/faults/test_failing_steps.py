@@ -20,7 +20,7 @@ from fault_table import Record, times
 
 import tritonic_nb
 from tritonic_nb.errors import ServerTimeoutError, ServerUnreachableError, TritonicError
-from tritonic_nb.memory.system import KEY_PREFIX, SHM_DIR
+from tritonic_nb.memory.shm_file import KEY_PREFIX, SHM_DIR
 from tritonic_nb.transport import HttpTransport
 from tritonic_nb.transport.base import Reply
 

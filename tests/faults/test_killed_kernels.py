@@ -26,7 +26,7 @@ from fault_table import Record, times
 
 import tritonic_nb
 from tests.conftest import BOTH
-from tritonic_nb.memory.system import SHM_DIR
+from tritonic_nb.memory.shm_file import SHM_DIR
 from tritonic_nb.transport import Transport
 
 Open = Callable[..., tritonic_nb.Session]
@@ -127,7 +127,7 @@ def test_the_next_session_clears_what_a_killed_janitor_could_not(
                 for name in left.files:
                     (SHM_DIR / name).unlink()
                 left = traces(kernel.pid, transport)
-            if names - {region["name"] for region in transport.system_regions()}:
+            if names - {region["name"] for region in transport.registered_regions()}:
                 problem = "a living session lost its registration"
             elif not np.array_equal(living.infer(mine)["OUTPUT0"], mine):
                 problem = "a living session got what it did not send"

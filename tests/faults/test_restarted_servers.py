@@ -16,7 +16,7 @@ from fault_table import Record, times
 
 import tritonic_nb
 from tests.conftest import BOTH
-from tritonic_nb.memory.system import SHM_DIR
+from tritonic_nb.memory.shm_file import SHM_DIR
 from tritonic_nb.transport import HttpTransport
 
 THREADS = 4

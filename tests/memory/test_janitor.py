@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import TEST_URL, place_of, skip_without
-from tritonic_nb.memory.system import SHM_DIR
+from tritonic_nb.memory.shm_file import SHM_DIR
 from tritonic_nb.transport import Transport
 
 JANITOR = Path(__file__).parents[2] / "tritonic_nb" / "memory" / "janitor.py"
@@ -975,10 +975,10 @@ def test_a_real_server_forgets_a_killed_kernels_regions(
         env=finds_server,
     )
     name, janitor = kernel.hear().split()
-    assert name in [region["name"] for region in transport.system_regions()]
+    assert name in [region["name"] for region in transport.registered_regions()]
     kernel.kill()
     eventually(lambda: ended(janitor))
-    assert name not in [region["name"] for region in transport.system_regions()]
+    assert name not in [region["name"] for region in transport.registered_regions()]
     assert not exists(name)
 
 
@@ -1011,6 +1011,6 @@ def test_a_real_server_forgets_a_region_when_its_request_has_ended(
     kernel.kill()
     assert kernel.hear() == ""
     eventually(lambda: ended(janitor))
-    left = {region["name"] for region in transport.system_regions()}
+    left = {region["name"] for region in transport.registered_regions()}
     assert not left & set(names)
     assert not any(map(exists, names))

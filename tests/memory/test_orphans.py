@@ -17,7 +17,7 @@ import pytest
 
 from tritonic_nb.memory import orphans
 from tritonic_nb.memory.orphans import Orphan, find_orphans, is_orphan, remove_orphan
-from tritonic_nb.memory.system import SHM_DIR
+from tritonic_nb.memory.shm_file import SHM_DIR
 
 NBYTES = 8192
 # An owner that nobody cleans up after.

@@ -13,7 +13,8 @@ import pytest
 
 from tritonic_nb.errors import NoCudaDeviceError, NoSpaceError, RegionTooSmallError
 from tritonic_nb.memory import SharedMemoryType, create_region
-from tritonic_nb.memory.system import SHM_DIR, SystemRegion
+from tritonic_nb.memory.shm_file import SHM_DIR
+from tritonic_nb.memory.system import SystemRegion
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import TEST_URL
 from tests.own_shm import WHY_NOT, own_dev_shm
 from tritonic_nb.memory import SharedMemoryType, create_region
-from tritonic_nb.memory.system import KEY_PREFIX
+from tritonic_nb.memory.shm_file import KEY_PREFIX
 from tritonic_nb.monitoring import ShmFile, holders_text, shm_files, shmfs
 
 SHM = Path("/dev/shm")

@@ -23,7 +23,7 @@ from tritonic_nb.errors import (
     ServerUnreachableError,
 )
 from tritonic_nb.memory import Space
-from tritonic_nb.memory.system import SHM_DIR
+from tritonic_nb.memory.shm_file import SHM_DIR
 
 Open = Callable[..., tritonic_nb.Session]
 ONES = np.ones((1, 16), np.int32)
@@ -42,7 +42,7 @@ def test_a_region_that_somebody_unregistered_is_registered_again(
     names = [region.name for region in session.regions]
     for lost in (*([name] for name in names), names):
         for name in lost:
-            transport.unregister_system(name)
+            transport.unregister(name)
         result = session.infer(INPUT0=3 * ONES, INPUT1=ONES)
         assert result["OUTPUT0"][0, 0] == 4
         assert [region.name for region in session.regions] == names
@@ -60,7 +60,7 @@ def test_a_file_that_vanished_is_no_loss(open_session: Open, transport: Any) -> 
     assert session.infer()["OUTPUT0"][0, 0] == 7
     assert {region.name for region in session.regions} == names
     for name in names:
-        transport.unregister_system(name)
+        transport.unregister(name)
     assert session.infer()["OUTPUT0"][0, 0] == 7  # with the inputs that were filled in place
     assert not names & {region.name for region in session.regions}
 
@@ -144,7 +144,7 @@ def test_what_a_given_up_request_used_is_let_go_by_itself(
     assert len(names) == 2
     session.close()
     deadline = time.monotonic() + 40  # the janitor gives a server that does not answer some time
-    while names & {region["name"] for region in transport.system_regions()}:
+    while names & {region["name"] for region in transport.registered_regions()}:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -196,7 +196,7 @@ def test_a_live_session_whose_files_vanished_is_left_alone(
     for name in names:
         (SHM_DIR / name).unlink()
     open_session("identity_fp32").infer(np.ones((2, 2), np.float32))
-    assert names <= {region["name"] for region in transport.system_regions()}
+    assert names <= {region["name"] for region in transport.registered_regions()}
     assert session.infer(INPUT0=ONES, INPUT1=ONES)["OUTPUT0"][0, 0] == 2
 
 
@@ -216,7 +216,7 @@ def test_requests_wait_for_one_another_where_there_is_no_room_for_more(
 ) -> None:
     """With room for one and a half requests, those of six threads are all answered."""
     session = open_session("identity_uint8")
-    monkeypatch.setattr("tritonic_nb.memory.system.host_space", limited_to(12_000_000))
+    monkeypatch.setattr("tritonic_nb.memory.shm_file.host_space", limited_to(12_000_000))
     failed: list[BaseException] = []
 
     def ask(number: int) -> None:
@@ -242,7 +242,7 @@ def test_waiting_for_room_keeps_the_time_limit(
     """Two who wait for a slow third give up in their own time, with the figures."""
     server.add("sleeper", Path(__file__).parents[1] / "models" / "sleeper")
     session = open_session("sleeper")
-    monkeypatch.setattr("tritonic_nb.memory.system.host_space", limited_to(2 * 4096))
+    monkeypatch.setattr("tritonic_nb.memory.shm_file.host_space", limited_to(2 * 4096))
     slow = threading.Thread(target=session.infer, args=(np.array([2.5], np.float32),))
     slow.start()
     time.sleep(0.3)

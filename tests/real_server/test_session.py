@@ -42,7 +42,8 @@ from tritonic_nb.errors import (
     TensorNameError,
     TensorShapeError,
 )
-from tritonic_nb.memory.system import SHM_DIR
+from tritonic_nb.memory import region_nbytes
+from tritonic_nb.memory.shm_file import SHM_DIR
 
 Open = Callable[..., tritonic_nb.Session]
 ONES = np.ones((1, 16), np.int32)
@@ -172,10 +173,10 @@ def test_the_server_has_them_registered(open_session: Open, transport: Any) -> N
     session = open_session("simple")
     session.infer(INPUT0=ONES, INPUT1=ONES)
     ours = {r.name for r in session.regions}
-    assert ours <= {r["name"] for r in transport.system_regions()}
+    assert ours <= {r["name"] for r in transport.registered_regions()}
     session.unregister()
     assert not session.regions
-    assert not ours & {r["name"] for r in transport.system_regions()}
+    assert not ours & {r["name"] for r in transport.registered_regions()}
 
 
 def test_regions_are_used_again(open_session: Open) -> None:
@@ -250,7 +251,7 @@ def test_register_inputs_and_outputs_beforehand(open_session: Open) -> None:
     session = open_session("identity_fp32")
     made = session.register_inputs({"INPUT0": (20, 20)})
     made += session.register_outputs({"OUTPUT0": (20, 20)})
-    assert [r.nbytes for r in made] == [4096, 4096]
+    assert [r.nbytes for r in made] == [region_nbytes(r.kind, 1600) for r in made]
     result = session.infer(np.ones((20, 20), np.float32))
     assert {p.region for p in result.places.values()} == {r.name for r in made}
 
@@ -738,11 +739,11 @@ def test_closing_can_be_interrupted_and_done_again(
     session = open_session("simple")
     session.infer(INPUT0=ONES, INPUT1=ONES)
 
-    def interrupted(name: str) -> None:
+    def interrupted(*_arguments: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(session._transport, "unregister_system", interrupted)
+        patch.setattr(session._transport, "unregister", interrupted)
         with pytest.raises(KeyboardInterrupt):
             session.close()
     assert not session.closed
@@ -751,7 +752,7 @@ def test_closing_can_be_interrupted_and_done_again(
     assert not shm_names()
 
 
-@pytest.mark.parametrize("step", ["register_system", "unregister_system"])
+@pytest.mark.parametrize("step", ["register_system", "unregister"])
 def test_growing_can_be_interrupted(
     open_session: Open, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -784,7 +785,7 @@ def test_a_forked_child_cannot_use_its_parents_session(open_session: Open, trans
             os._exit(7)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    assert {r.name for r in session.regions} <= {r["name"] for r in transport.system_regions()}
+    assert {r.name for r in session.regions} <= {r["name"] for r in transport.registered_regions()}
     assert session.infer(INPUT0=ONES, INPUT1=ONES).shared_nbytes == 256
 
 
@@ -830,7 +831,7 @@ def test_regions_that_somebody_unregistered_are_registered_again(
     session = open_session("simple")
     session.infer(INPUT0=ONES, INPUT1=ONES)
     for region in session.regions:
-        transport.unregister_system(region.name)
+        transport.unregister(region.name)
     assert session.infer(INPUT0=ONES, INPUT1=ONES)["OUTPUT0"][0, 0] == 2
 
 
@@ -881,7 +882,7 @@ def test_an_interpreter_that_ends_leaves_nothing(
     )
     names = set(done.stdout.split())
     assert len(names) == 4
-    assert not names & {r["name"] for r in transport.system_regions()}
+    assert not names & {r["name"] for r in transport.registered_regions()}
     assert not names & set(os.listdir(SHM_DIR))
 
 
@@ -905,6 +906,63 @@ def test_reprs_say_what_matters_and_do_no_io(
     assert "shared memory" in repr(result)
     session.close()
     assert "simple" in repr(session)
+
+
+def test_regions_and_models_are_tables(open_session: Open) -> None:
+    """They are tuples as ever, and show themselves as tables."""
+    session = open_session("simple")
+    session.infer(INPUT0=ONES, INPUT1=ONES)
+    assert isinstance(session.regions, tuple)
+    assert len(repr(session.regions).splitlines()) == 2 + len(session.regions)
+    models = session.models()
+    assert isinstance(models, tuple)
+    assert "simple" in {model.name for model in models}
+    assert f"{len(models)} models, " in repr(models).splitlines()[0]
+    assert "<table" in models._repr_html_()
+
+
+def test_tab_completes_names(open_session: Open) -> None:
+    """IPython offers the names of tensors behind a bracket and a quote."""
+    from IPython.core.completer import IPCompleter, provisionalcompleter
+
+    session = open_session("simple")
+    result = session.infer(INPUT0=ONES, INPUT1=ONES)
+    names = {
+        "session": session, "result": result, "model": session.model_info,
+        "difference": tritonic_nb.diff(result, result),
+    }  # fmt: skip
+    completer = IPCompleter(namespace=names, use_jedi=False)
+    for begun, offered in (
+        ('result["', {"OUTPUT0", "OUTPUT1"}),
+        ('difference["', {"OUTPUT0", "OUTPUT1"}),
+        ('session.inputs["', {"INPUT0", "INPUT1"}),
+        ('session.model_info.outputs["', {"OUTPUT0", "OUTPUT1"}),
+        ('model.inputs["', {"INPUT0", "INPUT1"}),
+    ):
+        with provisionalcompleter():
+            found = {each.text for each in completer.completions(begun, len(begun))}
+        assert found == offered, begun
+
+
+def test_what_a_session_shows_of_many_tensors_is_short() -> None:
+    """The first eight of each kind; the model has them all."""
+    from tritonic_nb.session import _tensor_rows
+
+    specs = {f"in{i}": tritonic_nb.TensorSpec(f"in{i}", "FP32", (1,)) for i in range(50)}
+    rows = _tensor_rows("input", specs)
+    assert len(rows) == 9
+    assert rows[-1] == ("input", "… and 42 more: session.model_info")
+
+
+def test_inputs_say_what_was_taken(open_session: Open) -> None:
+    """Their names and shapes, and where the arrays lie; a closed session's are no error."""
+    session = open_session("simple")
+    session.inputs["INPUT0"][:] = 1
+    said = repr(session.inputs).splitlines()
+    assert said[0] == "InputViews of simple"
+    assert "region tritonic_nb-" in said[2] or "over the wire" in said[2]
+    assert "not taken yet" in said[3]
+    assert "<table" in session.inputs._repr_html_()
 
 
 def test_verbose_logs_requests_and_registrations(

@@ -21,7 +21,7 @@ from tritonic_nb.errors import (
     TensorShapeError,
 )
 from tritonic_nb.memory import Space
-from tritonic_nb.memory.system import SHM_DIR
+from tritonic_nb.memory.shm_file import SHM_DIR
 
 Open = Callable[..., tritonic_nb.Session]
 ONES = np.ones((1, 16), np.int32)
@@ -188,7 +188,7 @@ def test_an_array_whose_file_vanished_is_still_what_is_sent(
     session.infer()
     for region in session.regions:
         (SHM_DIR / region.name).unlink()
-        transport.unregister_system(region.name)
+        transport.unregister(region.name)
     for value in (3, 4):
         array[:] = value
         result = session.infer()

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -153,6 +153,7 @@ def test_any_array_of_any_name_is_shown(array: npt.NDArray[Any], name: str) -> N
     kind=st.sampled_from(sorted(KINDS)),
     over=st.booleans(),
 )
+@example(array=np.ones((4, 1, 2), np.bool_), kind="boxes", over=False)  # columns that are boxes
 def test_any_kind_can_be_asked_of_any_array(array: npt.NDArray[Any], kind: str, over: bool) -> None:
     """It is shown so, or the error says why it cannot be."""
     source = Image.new("RGB", (40, 30)) if over else None

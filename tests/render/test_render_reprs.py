@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from tritonic_nb.render import Table, card, plain
+from tritonic_nb.render import Described, Description, Rich, Table, card, plain
 
 ROWS = [("url", "http://localhost:8000"), ("model", "cats & dogs")]
 TABLE = Table("Regions", ("name", "bytes"), [("input", "602 kB"), ("output", "4 kB")], numeric=(1,))
@@ -118,3 +119,53 @@ def test_no_text_commands_a_terminal_or_spoils_a_notebook() -> None:
         assert "a\ufffd[2Jb\ufffd" in said
         assert "c\ufffdd" in said
         assert "e\ufffdf" in said
+
+
+class Thing(Described):
+    """Says of itself what is asked for."""
+
+    def _described(self) -> Description:
+        return "Thing <b>", [("a", Rich("1 & 2", "1 &amp; <i>2</i>"))], [TABLE]
+
+
+def test_what_describes_itself_shows_text_and_html() -> None:
+    """One description is the repr, the text and the HTML, and each is left out on demand."""
+    thing = Thing()
+    bundle = thing._repr_mimebundle_()
+    assert bundle == {"text/plain": repr(thing), "text/html": thing._repr_html_()}
+    assert repr(thing).startswith("Thing <b>\n  a  1 & 2\n")
+    assert "Thing &lt;b&gt;" in thing._repr_html_()
+    assert "<td>1 &amp; <i>2</i></td>" in thing._repr_html_()
+    assert list(thing._repr_mimebundle_(include={"text/html"})) == ["text/html"]
+    assert list(thing._repr_mimebundle_(exclude={"text/html"})) == ["text/plain"]
+
+
+def test_an_only_table_needs_no_heading() -> None:
+    """Without a title a table stands in the card itself."""
+    table = Table(None, ("name",), [("x",)])
+    assert parsed(card("1 thing", (), [table])).text == ["1 thing", "name", "x"]
+    assert plain("1 thing", (), [table]) == "1 thing\n  name\n  x"
+
+
+def test_long_tables_and_long_names_are_cut() -> None:
+    """A server may have thousands of models, and names of a million letters."""
+    rows = [(f"model {index} " + "x" * 10**5, "1") for index in range(5000)]
+    table = Table("models", ("name", "bytes"), rows)
+    for shown in (card("t" * 10**6, [("n", "v" * 10**6)], [table]), plain("t", (), [table])):
+        assert len(shown) < 150_000
+        assert "model 99 " in shown
+        assert "model 100 " not in shown
+        assert "… and 4,900 more" in shown
+        assert "5000" in shown
+
+
+def test_without_style_a_card_is_readable() -> None:
+    """On GitHub, which removes styles, classes and SVG, all words are left, once each."""
+    table = Table("outputs", ("name", "values"), [("x", Rich("▁█ min 0", "<svg></svg> min 0"))])
+    html = re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", card("Result", ROWS, [table]))
+    html = re.sub(r' (class|style)="[^"]*"', "", html)
+    assert parsed(html).text == [
+        "Result", "url", "http://localhost:8000", "model", "cats & dogs",
+        "outputs", "(1)", "name", "values", "x", "min 0",
+    ]  # fmt: skip
+    assert 'class="' not in html

@@ -142,4 +142,4 @@ def test_a_forked_child_does_not_use_its_parents_connections(engine_of: Any, ser
 def test_unregistering_by_the_empty_name_is_refused(transport: HttpTransport) -> None:
     """The empty name, by which Triton unregisters everybody's regions, is never sent."""
     with pytest.raises(ArgumentError, match="needs a name"):
-        transport.unregister_system("")
+        transport.unregister("")

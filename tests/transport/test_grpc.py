@@ -296,7 +296,8 @@ def test_control_replies_that_break_the_protocol_are_our_errors(said: bytes) -> 
     with serving(lambda _: said) as (url, _):
         transport = GrpcTransport(url)
         for call in (transport.server_metadata, transport.repository_index,
-                     transport.system_regions, lambda: transport.model_config("m")):  # fmt: skip
+                     transport.registered_regions,
+                     lambda: transport.model_config("m")):  # fmt: skip
             with pytest.raises(ServerRefusedError, match="cannot be read"):
                 call()
         transport.close()
@@ -533,7 +534,7 @@ def test_a_prepared_request_is_the_servers_own_message() -> None:
 def test_unregistering_by_the_empty_name_is_refused() -> None:
     """The empty name, by which Triton unregisters everybody's regions, is never sent."""
     with pytest.raises(ArgumentError, match="needs a name"):
-        GrpcTransport("127.0.0.1:9").unregister_system("")
+        GrpcTransport("127.0.0.1:9").unregister("")
 
 
 @pytest.mark.parametrize(("refusals", "given_up"), [(0, False), (2, False), (3, True)])
@@ -544,9 +545,9 @@ def test_a_region_that_was_just_used_is_asked_for_again(refusals: int, given_up:
         transport = GrpcTransport(url)
         if given_up:
             with pytest.raises(RegionInUseError):
-                transport.unregister_system("x")
+                transport.unregister("x")
         else:
-            transport.unregister_system("x")
+            transport.unregister("x")
         transport.close()
         assert len(calls) == min(3, refusals + 1)
 
@@ -599,7 +600,7 @@ def test_both_protocols_know_the_same_regions(
     """What the server has registered is told alike, to the byte."""
     session = open_session("simple")
     session.register_inputs()
-    listed = [sorted(each.system_regions(), key=lambda region: region["name"]) for each in both]
+    listed = [sorted(each.registered_regions(), key=lambda region: region["name"]) for each in both]
     assert listed[0] == listed[1]
     assert {region.name for region in session.regions} <= {r["name"] for r in listed[0]}
 

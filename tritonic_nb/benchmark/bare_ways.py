@@ -6,6 +6,7 @@ import socket
 import struct
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
@@ -74,7 +75,7 @@ class Prepared(Way):
 
     def read(self) -> npt.NDArray[Any]:
         """Return a copy of what lies in the output's region."""
-        return self.output.read("FP32", self.shape, nbytes=self.nbytes)
+        return np.asarray(self.output.read("FP32", self.shape, nbytes=self.nbytes))
 
     def reconnect(self) -> None:
         """Let the next exchange open a new connection."""

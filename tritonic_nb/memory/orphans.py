@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tritonic_nb.memory.system import KEY_PREFIX, SHM_DIR
+from tritonic_nb.memory.shm_file import KEY_PREFIX, SHM_DIR
 
 __all__ = ["Orphan", "find_orphans", "is_orphan", "owner_pid", "remove_orphan"]
 

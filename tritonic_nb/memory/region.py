@@ -10,7 +10,10 @@ from typing import Any
 
 import numpy.typing as npt
 
+from tritonic_nb import render
 from tritonic_nb.errors import ArgumentError, RegionTooSmallError, brief
+from tritonic_nb.memory.copies import CopyStream
+from tritonic_nb.memory.device_array import Tensor
 
 __all__ = ["Region", "RegionDescriptor", "SharedMemoryType"]
 
@@ -53,8 +56,8 @@ class SharedMemoryType(str, Enum):
             ) from None
 
 
-@dataclass(frozen=True)
-class RegionDescriptor:
+@dataclass(frozen=True, repr=False)
+class RegionDescriptor(render.Described):
     """A region as it stood when it was described.
 
     Attributes
@@ -95,8 +98,32 @@ class RegionDescriptor:
     slot_nbytes: int
     state: str
 
+    @property
+    def place(self) -> str:
+        """The memory it lies in, in words."""
+        return str(self.kind) if self.device_id is None else f"{self.kind} {self.device_id}"
 
-class Region(ABC):
+    def __repr__(self) -> str:
+        where = f"{self.place} memory {self.key or self.name}"
+        return render.line(
+            f"<Region {self.direction} {self.tensor}: {render.human_bytes(self.nbytes)}, "
+            f"{where}, {self.state}>"
+        )
+
+    def _described(self) -> render.Description:
+        slots = f"{self.slots} of {render.human_bytes(self.slot_nbytes)}"
+        rows = [
+            ("name", self.name),
+            ("memory", self.place),
+            *([("key", self.key)] if self.key.lstrip("/") not in ("", self.name) else []),
+            ("bytes", f"{render.human_bytes(self.nbytes)} ({self.nbytes:,})"),
+            *([("slots", slots)] if self.slots != 1 else []),
+            ("state", self.state),
+        ]
+        return f"Region of {self.direction} {self.tensor}", rows, ()
+
+
+class Region(render.Described, ABC):
     """A named block of memory that both the session and the server can reach.
 
     Made by a session, never by hand. It is divided into slots of equal size,
@@ -106,12 +133,18 @@ class Region(ABC):
 
     Attributes
     ----------
-    name, tensor, direction, slots, slot_nbytes, nbytes, state
+    name, tensor, direction, slots, slot_nbytes, nbytes, state, key, device_id
         As in :class:`RegionDescriptor`.
+    handle
+        The CUDA IPC handle, 64 bytes; empty for system memory.
     """
 
     kind: SharedMemoryType
     device_id: int | None = None
+    key: str = ""
+    handle: bytes = b""
+    needs_unregistering_first = False
+    """Whether its memory has to stay for as long as the server has it registered."""
 
     def __init__(
         self, name: str, tensor: str, direction: str, slot_nbytes: int, slots: int
@@ -122,6 +155,12 @@ class Region(ABC):
         self.slot_nbytes = slot_nbytes
         self.slots = slots
         self.state = "created"
+
+    def __repr__(self) -> str:
+        return repr(self.describe())
+
+    def _described(self) -> render.Description:
+        return self.describe()._described()
 
     @property
     def stride(self) -> int:
@@ -155,18 +194,48 @@ class Region(ABC):
             )
 
     @abstractmethod
-    def write(self, array: npt.NDArray[Any], *, slot: int = 0) -> int:
-        """Write an array to a slot and return its bytes, checked against the slot."""
+    def write(self, array: Tensor, *, slot: int = 0, copies: CopyStream | None = None) -> int:
+        """Write an array to a slot and return its bytes, checked against the slot.
+
+        Parameters
+        ----------
+        array
+            In host memory, or in that of a device.
+        slot
+            The slot.
+        copies
+            What copies to or from a device, where the region or the array lies on one: it
+            may be under way until its :meth:`~tritonic_nb.memory.copies.CopyStream.finish`.
+        """
 
     @abstractmethod
     def read(
-        self, datatype: str, shape: Sequence[int], *, nbytes: int, slot: int = 0, copy: bool = True
-    ) -> npt.NDArray[Any]:
-        """Read an array from a slot; ``copy=False`` gives a view that pins the region."""
+        self,
+        datatype: str,
+        shape: Sequence[int],
+        *,
+        nbytes: int,
+        slot: int = 0,
+        copy: bool = True,
+        copies: CopyStream | None = None,
+    ) -> Tensor:
+        """Read an array from a slot; ``copy=False`` gives a view that pins the region.
+
+        Parameters
+        ----------
+        copies
+            As for :meth:`write`: a copy from a device is complete when that has finished.
+        """
 
     @abstractmethod
     def view(self, datatype: str, shape: Sequence[int], *, slot: int = 0) -> npt.NDArray[Any]:
         """Return a slot as a writable array that pins the region."""
+
+    def bring(self, copies: CopyStream | None) -> None:
+        """Bring what was written to an array of :meth:`view` to where the server reads it."""
+
+    def await_readers(self) -> None:
+        """Wait until what others do with views that are gone by now is done."""
 
     @abstractmethod
     def pinned(self) -> bool:

@@ -1,23 +1,10 @@
-"""System (POSIX) shared memory: files under ``/dev/shm``.
-
-Not ``multiprocessing.shared_memory``: before Python 3.13 a process that merely
-attaches deletes the owner's region when it exits (CPython issue 82300).
-"""
+"""System (POSIX) shared memory: files under ``/dev/shm``."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import errno
-import fcntl
-import functools
-import io
-import logging
 import math
-import mmap
-import os
-import re
-import secrets
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,38 +13,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tritonic_nb.errors import NoSpaceError, SharedMemoryError
-from tritonic_nb.memory import lifeline
+from tritonic_nb.errors import SharedMemoryError
+from tritonic_nb.memory.copies import CopyStream
+from tritonic_nb.memory.device_array import DeviceArray, Tensor
 from tritonic_nb.memory.region import Region, RegionDescriptor, SharedMemoryType
-from tritonic_nb.memory.space import host_space
-from tritonic_nb.render import human_bytes
+from tritonic_nb.memory.shm_file import SHM_DIR, ShmFile, new_name
 from tritonic_nb.tensors import codec
 from tritonic_nb.tensors.dtypes import TEXT_KINDS, numpy_dtype
 
-__all__ = ["KEY_PREFIX", "SHM_DIR", "SystemRegion"]
-
-SHM_DIR = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory, not a temp folder
-KEY_PREFIX = "tritonic_nb-"
-"""Every region of ours starts so, followed by the owner's process id."""
+__all__ = ["SystemRegion"]
 
 _NO_LAYOUT: tuple[Any, npt.NDArray[Any]] = (None, np.empty(0))
-
-_log = logging.getLogger("tritonic_nb.memory")
 
 
 class SystemRegion(Region):
     """A region in ``/dev/shm``, mapped into this process.
 
-    The file is made without a name (``O_TMPFILE``), for its owner alone unless asked,
-    and gets an unguessable one when it is locked. Its pages are reserved before it is
-    mapped, so that a full ``/dev/shm`` is an error and not a Bus error.
-
-    A lock on the file is held for as long as this process lives and owns it:
-    whoever can take the lock (``flock``) has found an orphan. It is held
-    through a descriptor of its own, which forked children close, so that none
-    of them keeps a dead owner's region alive; and not a POSIX record lock,
-    which would be lost as soon as anything in this process opened the file,
-    looked at it and closed it.
+    Its file is a :class:`~tritonic_nb.memory.shm_file.ShmFile`.
 
     Parameters
     ----------
@@ -92,12 +64,12 @@ class SystemRegion(Region):
         mode: int = 0o600,
         holders: Callable[[], str] | None = None,
     ) -> None:
-        name = _new_name(tensor)
+        name = new_name(tensor)
         super().__init__(name, tensor, direction, slot_nbytes, slots)
-        self.path = SHM_DIR / name
+        self.key = f"/{name}"  # for the server to open
         self._views: list[weakref.ref[npt.NDArray[Any]]] = []
         self._layout = _NO_LAYOUT
-        self._file = _File(self.path, mode, holders)
+        self._file = ShmFile(name, mode, holders)
         # In place before the file is: from then on it is removed whatever happens.
         self._finalizer = weakref.finalize(self, self._file.remove)
         try:
@@ -109,16 +81,16 @@ class SystemRegion(Region):
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
 
     @property
+    def path(self) -> Path:
+        """The region's file."""
+        return self._file.path
+
+    @property
     def fd(self) -> int:
         """The open file descriptor; -1 once the region is closed."""
         return self._file.fd
 
-    @property
-    def key(self) -> str:
-        """The POSIX name of the shared-memory object, for the server to open."""
-        return f"/{self.name}"
-
-    def write(self, array: npt.NDArray[Any], *, slot: int = 0) -> int:
+    def write(self, array: Tensor, *, slot: int = 0, copies: CopyStream | None = None) -> int:
         """Copy `array` into a slot, once, and return its bytes.
 
         Raises
@@ -126,6 +98,11 @@ class SystemRegion(Region):
         RegionTooSmallError
             If it needs more bytes than the slot has.
         """
+        if isinstance(array, DeviceArray):
+            assert copies is not None  # noqa: S101 - the caller has one of the array's device
+            self.check_fits(array.nbytes)
+            copies.to_host(array, self._laid_out(array.dtype, array.shape, slot))
+            return array.nbytes
         if array.dtype.kind in TEXT_KINDS or not array.size:
             self.check_fits(codec.encoded_nbytes(array))
             with self._slot(slot) as target:
@@ -136,7 +113,14 @@ class SystemRegion(Region):
         return array.nbytes
 
     def read(
-        self, datatype: str, shape: Sequence[int], *, nbytes: int, slot: int = 0, copy: bool = True
+        self,
+        datatype: str,
+        shape: Sequence[int],
+        *,
+        nbytes: int,
+        slot: int = 0,
+        copy: bool = True,
+        copies: CopyStream | None = None,  # noqa: ARG002 - for memory of a device
     ) -> npt.NDArray[Any]:
         """Return the tensor in a slot.
 
@@ -255,159 +239,3 @@ class SystemRegion(Region):
             )
         start = self.offset(slot)
         return memoryview(self._map)[start : start + self.slot_nbytes]
-
-
-def _new_name(tensor: str) -> str:
-    readable = re.sub(r"[^A-Za-z0-9_.]+", "_", tensor)[:40]
-    return f"{KEY_PREFIX}{os.getpid()}-{secrets.token_hex(8)}-{readable}"
-
-
-class _File:
-    """The file of a region, and the lock that proves its owner alive.
-
-    Its descriptors are held by file objects, which can be closed twice.
-    """
-
-    def __init__(self, path: Path, mode: int, holders: Callable[[], str] | None) -> None:
-        self.path = path
-        self.mode = mode
-        self.holders = holders
-        self._made = False
-        self._file: io.FileIO | None = None
-        self._lock: io.FileIO | None = None
-        self._owner = os.getpid()
-        _files.add(self)
-
-    @property
-    def fd(self) -> int:
-        """The descriptor; -1 before it is open and after it was closed."""
-        return -1 if self._file is None or self._file.closed else self._file.fileno()
-
-    def make(self, nbytes: int, what: str) -> mmap.mmap:
-        """Create, lock, reserve and map the file."""
-        # Asked first: reserving takes page after page, and could use up the machine's
-        # memory, and get somebody killed, before it finds that the last one does not fit.
-        try:
-            if nbytes > host_space().room_nbytes:
-                raise self._no_space(nbytes, what)
-            lifeline.made(self.path.name)
-            named = self._create()
-            self._lock = io.FileIO(f"/proc/self/fd/{self.fd}", "r+")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.fchmod(self.fd, self.mode)  # whatever the umask says
-            os.posix_fallocate(self.fd, 0, nbytes)
-            if not named:
-                self._name()
-            return mmap.mmap(self.fd, nbytes)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EFBIG):
-                raise self._no_space(nbytes, what) from error
-            raise SharedMemoryError(
-                f"{what}: a region of {human_bytes(nbytes)} cannot be made in {SHM_DIR}: "
-                f"{error.strerror}",
-                f"check that {SHM_DIR} exists and is writable and that not too many files are "
-                "open, or use shared_memory='none'",
-            ) from error
-
-    def _create(self) -> bool:
-        """Open a new file, and return whether it has its name already.
-
-        It gets the name last, so that nobody ever sees one that is not locked and
-        reserved, and a process that is killed before leaves nothing. A sandbox
-        that cannot do that (gVisor, say) gives it the name at once.
-        """
-        try:
-            self._file = io.FileIO(SHM_DIR, "r+", opener=_open_unnamed)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
-                raise
-        else:
-            return False
-        self._made = True  # or about to be: an interrupt leaves nothing
-        try:
-            # "x" is O_CREAT and O_EXCL: what somebody put there is not touched.
-            self._file = io.FileIO(self.path, "x+", opener=_open_private)
-        except FileExistsError:
-            self._made = False
-            raise
-        return True
-
-    def _name(self) -> None:
-        """Give the file its name, unless somebody put something there."""
-        self._made = True
-        try:
-            # With a folder for the source, which an absolute path does not need, Python
-            # calls linkat, and that alone follows the link to the file.
-            os.link(f"/proc/self/fd/{self.fd}", self.path, src_dir_fd=self.fd, follow_symlinks=True)
-        except FileExistsError:
-            self._made = False
-            raise
-        # Opened anew, so that whoever looks at this process's mappings reads the name.
-        with self._file or contextlib.nullcontext():
-            self._file = io.FileIO(self.path, "r+")
-
-    def remove(self) -> None:
-        """Unlink the file and close its descriptors; a forked child leaves it to its parent.
-
-        Raises
-        ------
-        OSError
-            If it cannot be unlinked; it can be tried again.
-        """
-        if os.getpid() != self._owner:
-            return
-        try:
-            if self._made:
-                with contextlib.suppress(FileNotFoundError):
-                    self.path.unlink()
-                self._made = False
-        finally:
-            self.let_go()
-            if self._file is not None:
-                self._file.close()
-        lifeline.removed(self.path.name)
-        _log.debug("removed %s", self.path)
-
-    def exists(self) -> bool:
-        """Whether the file is still there under its name."""
-        try:
-            found = self.path.lstat()
-        except FileNotFoundError:
-            return False
-        return self.fd >= 0 and os.path.samestat(found, os.fstat(self.fd))
-
-    def let_go(self) -> None:
-        """Close the descriptor that holds the lock."""
-        if self._lock is not None:
-            self._lock.close()
-
-    def _no_space(self, nbytes: int, what: str) -> NoSpaceError:
-        now = host_space()
-        held = self.holders() if self.holders else ""
-        return NoSpaceError(
-            f"{what} needs {nbytes} bytes ({human_bytes(nbytes)}) of {SHM_DIR}, which has "
-            f"{now.free_nbytes} free ({human_bytes(now.free_nbytes)}) of "
-            f"{human_bytes(now.total_nbytes)}, and {human_bytes(now.available_nbytes)} of memory "
-            f"are available; the limit is {now.limit}" + (f"; {held}" if held else ""),
-            "close what is not needed (other sessions, servers), send smaller batches, or "
-            f"{now.remedy}",
-        )
-
-
-_open_private = functools.partial(os.open, mode=0o600)
-
-
-def _open_unnamed(folder: str, _flags: int) -> int:
-    return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-
-
-_files: weakref.WeakSet[_File] = weakref.WeakSet()
-
-
-def _forked() -> None:
-    """Keep a child from holding the locks of its parent's regions."""
-    for file in list(_files):
-        file.let_go()
-
-
-os.register_at_fork(after_in_child=_forked)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tritonic_nb.monitoring.holders import listed, printable, process_name, process_text
 from tritonic_nb.render import human_bytes
 
 __all__ = ["ShmFile", "holders_text", "shm_files"]
@@ -98,7 +99,7 @@ def holders_text(limit: int = 3) -> str:
     rest = [file for group in largest[limit:] for file in group]
     if rest:
         parts.append(f"{human_bytes(_total(rest))} in {_count(len(rest), 'other file')}")
-    return f"{_SHM_DIR} holds {_listed(parts)}" if parts else ""
+    return f"{_SHM_DIR} holds {listed(parts)}" if parts else ""
 
 
 @dataclass
@@ -236,11 +237,12 @@ def _described(group: Sequence[ShmFile]) -> str:
     if holder is None:
         return f"{what} that no visible process uses"
     left = first.deleted or _owner(first) not in (None, holder)
-    return f"{what} {'still kept by' if left else 'of'} {_process(holder)}"
+    process = process_text(holder, process_name(holder))
+    return f"{what} {'still kept by' if left else 'of'} {process}"
 
 
 def _what(group: Sequence[ShmFile]) -> str:
-    names = [_printable(_tensor(file.name)) for file in group]
+    names = [printable(_tensor(file.name)) for file in group]
     if group[0].kind == "region":
         return f"region {names[0]}" if len(group) == 1 else _count(len(group), "region")
     if group[0].kind == "pool":
@@ -249,23 +251,10 @@ def _what(group: Sequence[ShmFile]) -> str:
     return names[0] + more
 
 
-def _process(pid: int) -> str:
-    if pid == os.getpid():
-        return "this process"
-    command = os.fsdecode(_content(f"/proc/{pid}/comm")).rstrip("\n")
-    return f"process {pid} ({_printable(command)})" if command else f"process {pid}"
-
-
 def _tensor(name: str) -> str:
     """Return the tensor that a region is for; any other name as it is."""
     match = _REGION.fullmatch(name)
     return match[2] or name if match else name
-
-
-def _printable(name: str) -> str:
-    """Return a name that somebody else chose, fit for a message."""
-    name = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return name if len(name) <= 40 else f"{name[:39]}…"
 
 
 def _total(files: Sequence[ShmFile]) -> int:
@@ -274,10 +263,6 @@ def _total(files: Sequence[ShmFile]) -> int:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
 def _pids() -> list[int]:

@@ -7,31 +7,41 @@ knows nothing of sessions, models or servers.
 from __future__ import annotations
 
 from tritonic_nb.render.classes import classification
+from tritonic_nb.render.diff import Difference, compare
 from tritonic_nb.render.gallery import Wish, picture_of
 from tritonic_nb.render.guess import KINDS, Guess, guess
 from tritonic_nb.render.image import blend, overlay, show
+from tritonic_nb.render.markup import Rich
 from tritonic_nb.render.overlay import Source
 from tritonic_nb.render.picture import Picture, display
 from tritonic_nb.render.plot import bars, top
 from tritonic_nb.render.progress import Progress
-from tritonic_nb.render.reprs import Table, card, plain
-from tritonic_nb.render.tensor import human_bytes, summarise
+from tritonic_nb.render.reprs import Cell, Described, Description, Table, card, line, plain
+from tritonic_nb.render.tensor import Summary, human_bytes, summarise
 
 __all__ = [
     "KINDS",
+    "Cell",
+    "Described",
+    "Description",
+    "Difference",
     "Guess",
     "Picture",
     "Progress",
+    "Rich",
     "Source",
+    "Summary",
     "Table",
     "Wish",
     "bars",
     "blend",
     "card",
     "classification",
+    "compare",
     "display",
     "guess",
     "human_bytes",
+    "line",
     "overlay",
     "picture_of",
     "plain",

@@ -317,7 +317,7 @@ def _draw_boxes(order: _Order) -> Drawing:
     candidates = form == "candidates"
     read = box_module.read_boxes(
         core, form, scores=wish.scores, classes=wish.classes,
-        objectness=candidates and found.axes.endswith("D"),
+        objectness=candidates and found.axes.rstrip("1").endswith("D"),
     )  # fmt: skip
     order.notes.append(f"each {box_module.FORMS[form]}, in "
                        + ("parts of the picture" if read.unit else "pixels"))  # fmt: skip

@@ -963,7 +963,7 @@ def _look_again(found: Guess, values: Values) -> Guess:
         if len(rows.shape) == 1:
             block = rows.read()[None].astype(np.float64)
         else:
-            rows = rows.arranged((1, 0)) if found.axes.endswith("DB") else rows
+            rows = rows.arranged((1, 0)) if _core_axes(found).endswith("DB") else rows
             block = _every(rows, 512)
         form = "candidates" if block.shape[1] > 7 else _box_form(block[:, :4], named=True)
         form = form or "corners"

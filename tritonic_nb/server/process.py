@@ -28,7 +28,7 @@ from tritonic_nb.errors import (
     ServerStartError,
     ServerUnreachableError,
 )
-from tritonic_nb.render import card, plain
+from tritonic_nb.render import Described, Description
 from tritonic_nb.server.child import STOP_GRACE_S, ServerProcess
 from tritonic_nb.server.launch import (
     LOOPBACK,
@@ -159,7 +159,7 @@ def serve(
     return server
 
 
-class Server:
+class Server(Described):
     """A running Triton server that belongs to this process. Made by :func:`serve`.
 
     Used as a context manager, it is stopped at the end of the block. Otherwise it
@@ -580,16 +580,12 @@ class Server:
             f"<Server Triton {self.version} at {self.url}, gRPC {self.grpc_url}, {guard}, {state}>"
         )
 
-    def _repr_mimebundle_(self, **_options: Any) -> dict[str, str]:
-        title, rows = self._described()
-        return {"text/plain": plain(title, rows), "text/html": card(title, rows)}
-
     def _end(self) -> str:
         """Say how it ended. One that is stopped is killed in the end, which says nothing."""
         process = self._process
         return "stopped" if process.stopped else f"ended by itself with code {process.returncode}"
 
-    def _described(self) -> tuple[str, list[tuple[str, str]]]:
+    def _described(self) -> Description:
         """Describe the server by what is known, without asking anyone."""
         code = self._process.returncode
         rows = [
@@ -608,7 +604,7 @@ class Server:
             names = (*added, *(name for name in TEACHING_MODELS if name not in added))
             more = f", and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
             rows.append(("models", f"{len(names)}: {', '.join(names[:NAMES_SHOWN])}{more}"))
-        return "Server", rows
+        return "Server", rows, ()
 
 
 _held: weakref.WeakSet[ServerProcess] = weakref.WeakSet()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,19 @@ from tritonic_nb.errors import TensorDatatypeError, TensorShapeError, brief
 from tritonic_nb.tensors.dtypes import TEXT_KINDS, datatype_of, numpy_dtype
 from tritonic_nb.tensors.spec import TensorSpec
 
-__all__ = ["Buffer", "as_tensor", "copy_into", "decode", "element_bytes", "encoded_nbytes", "write"]
+__all__ = [
+    "Buffer",
+    "Sized",
+    "as_tensor",
+    "check_tensor",
+    "checked_nbytes",
+    "copy_into",
+    "decode",
+    "element_bytes",
+    "empty",
+    "encoded_nbytes",
+    "write",
+]
 
 Buffer = memoryview | bytes | bytearray
 _FAULT = "this is a fault of the server or of another writer to the region; infer again"
@@ -64,19 +76,44 @@ def as_tensor(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
             f"does not convert: {error}",
             "give numbers, or a NumPy array",
         ) from error
-    have = datatype_of(array.dtype)
+    check_tensor(array.dtype, array.shape, spec)
+    return array
+
+
+def check_tensor(dtype: np.dtype[Any], shape: Sequence[int], spec: TensorSpec) -> None:
+    """Refuse an array that is not of the model's datatype and rank.
+
+    Raises
+    ------
+    TensorDatatypeError
+        If it has another datatype.
+    TensorShapeError
+        If the rank or a fixed dimension differs.
+    """
+    have = datatype_of(dtype)
     if have != spec.datatype:
         want = numpy_dtype(spec.datatype)
         raise TensorDatatypeError(
             f"{spec.name!r} is {spec.datatype} in the model and the array is "
-            f"{have or array.dtype} (NumPy {array.dtype})",
+            f"{have or dtype} (NumPy {dtype})",
             f"convert it: array.astype({_numpy_name(want)})",
         )
-    spec.check_shape(array.shape)
-    return array
+    spec.check_shape(shape)
 
 
-def encoded_nbytes(array: npt.NDArray[Any]) -> int:
+class Sized(Protocol):
+    """An array, wherever its elements are."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype."""
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all elements."""
+
+
+def encoded_nbytes(array: Sized) -> int:
     """Return the bytes that :func:`write` needs for `array`.
 
     Raises
@@ -84,7 +121,7 @@ def encoded_nbytes(array: npt.NDArray[Any]) -> int:
     TensorDatatypeError
         If a ``BYTES`` element is neither bytes nor text.
     """
-    if array.dtype.kind in TEXT_KINDS:
+    if array.dtype.kind in TEXT_KINDS and isinstance(array, np.ndarray):
         return sum(_LENGTH.size + len(element_bytes(e)) for e in array.flat)
     return int(array.nbytes)
 
@@ -137,29 +174,56 @@ def decode(
     TensorShapeError
         If `data` holds fewer bytes than the shape needs.
     """
-    count = math.prod(shape)
-    if any(dimension < 0 for dimension in shape):
-        raise TensorShapeError(
-            f"output {name!r} came with the shape {list(shape)}, which no array has",
-            "this is a fault of the server; its log may tell more",
-        )
     if datatype == "BYTES":
-        return _shaped(_read_bytes(data, count, name), shape, name)
-    dtype = numpy_dtype(datatype)
-    if len(data) < count * dtype.itemsize:
-        raise TensorShapeError(
-            f"output {name!r} is {datatype} {list(shape)}, {count * dtype.itemsize} bytes, "
-            f"and only {len(data)} bytes came",
-            _FAULT,
-        )
+        _check_dimensions(shape, name)
+        return _shaped(_read_bytes(data, math.prod(shape), name), shape, name)
+    checked_nbytes(datatype, shape, len(data), name=name)
     # Read-only for good: NumPy lets nobody make an array of such a buffer writable again.
-    flat: npt.NDArray[Any] = np.frombuffer(memoryview(data).toreadonly(), dtype, count)
+    flat: npt.NDArray[Any] = np.frombuffer(
+        memoryview(data).toreadonly(), numpy_dtype(datatype), math.prod(shape)
+    )
     view = _shaped(flat, shape, name)
     if not copy:
         return view
     owned = np.empty_like(view)
     copy_into(owned, view)
     return owned
+
+
+def checked_nbytes(datatype: str, shape: Sequence[int], there: int, *, name: str) -> int:
+    """Return the bytes of a tensor that is to be read, if so many are there.
+
+    Parameters
+    ----------
+    datatype, shape
+        As the server's reply gives them; not ``BYTES``.
+    there
+        The bytes that can be read.
+    name
+        The tensor's name, for the message of an error.
+
+    Raises
+    ------
+    TensorShapeError
+        If there are fewer than the shape needs, or no array has such a shape.
+    """
+    _check_dimensions(shape, name)
+    nbytes = math.prod(shape) * numpy_dtype(datatype).itemsize
+    if there < nbytes:
+        raise TensorShapeError(
+            f"output {name!r} is {datatype} {list(shape)}, {nbytes} bytes, "
+            f"and only {there} bytes came",
+            _FAULT,
+        )
+    return nbytes
+
+
+def _check_dimensions(shape: Sequence[int], name: str) -> None:
+    if any(dimension < 0 for dimension in shape):
+        raise TensorShapeError(
+            f"output {name!r} came with the shape {list(shape)}, which no array has",
+            "this is a fault of the server; its log may tell more",
+        )
 
 
 def copy_into(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
@@ -183,13 +247,31 @@ def copy_into(target: npt.NDArray[Any], source: npt.NDArray[Any]) -> None:
             copy_into(target[start], source[start])
 
 
+def empty(datatype: str, shape: Sequence[int], *, name: str) -> npt.NDArray[Any]:
+    """Return a new array for a tensor that is to be read.
+
+    Raises
+    ------
+    TensorShapeError
+        If no array has such a shape.
+    """
+    try:
+        return np.empty(tuple(shape), numpy_dtype(datatype))
+    except (ValueError, OverflowError) as error:
+        raise _no_such_shape(shape, name, error) from error
+
+
 def _shaped(flat: npt.NDArray[Any], shape: Sequence[int], name: str) -> npt.NDArray[Any]:
     try:
         return flat.reshape(tuple(shape))
     except (ValueError, OverflowError) as error:  # more dimensions, or larger ones, than NumPy has
-        raise TensorShapeError(
-            f"output {name!r} came with the shape {brief(list(shape))}: {error}", _FAULT
-        ) from error
+        raise _no_such_shape(shape, name, error) from error
+
+
+def _no_such_shape(shape: Sequence[int], name: str, error: Exception) -> TensorShapeError:
+    return TensorShapeError(
+        f"output {name!r} came with the shape {brief(list(shape))}: {error}", _FAULT
+    )
 
 
 def _masked(value: Any) -> bool:

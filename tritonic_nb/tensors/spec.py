@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tritonic_nb.errors import ServerRefusedError, TensorNameError, TensorShapeError, brief
+from tritonic_nb import render
+from tritonic_nb.errors import (
+    ServerRefusedError,
+    TensorDatatypeError,
+    TensorNameError,
+    TensorShapeError,
+    brief,
+)
 from tritonic_nb.tensors.dtypes import item_nbytes
 
 __all__ = ["ModelSpec", "TensorSpec"]
@@ -19,8 +26,8 @@ _MOST_ITEMS = 2**31 - 1  # Triton's max_batch_size has 32 bits
 _LONGEST_DIM = 2**63 - 1  # and a dimension 64
 
 
-@dataclass(frozen=True)
-class TensorSpec:
+@dataclass(frozen=True)  # whose repr is what makes it again: short, and good in a list
+class TensorSpec(render.Described):
     """One input or output of a model.
 
     Attributes
@@ -45,9 +52,23 @@ class TensorSpec:
     optional: bool = False
 
     def __str__(self) -> str:
-        dims = ", ".join("batch" if i == 0 and self.batched else "any" if d < 0 else str(d)
-                         for i, d in enumerate(self.shape))  # fmt: skip
-        return f"{self.name} {self.datatype} [{dims}]"
+        return f"{self.name} {self.datatype} {self.dims}"
+
+    def _described(self) -> render.Description:
+        rows = [
+            ("datatype", self.datatype),
+            ("shape", self.dims),
+            ("bytes per item" if self.batched else "bytes", _nbytes_text(self)),
+            *([("optional", "yes")] if self.optional else []),
+        ]
+        return f"TensorSpec {self.name}", rows, ()
+
+    @property
+    def dims(self) -> str:
+        """The shape in words: ``[batch, 3, any, any]``."""
+        dims = ("batch" if i == 0 and self.batched else "any" if d < 0 else str(d)
+                for i, d in enumerate(self.shape))  # fmt: skip
+        return f"[{', '.join(dims)}]"
 
     @property
     def rank(self) -> int:
@@ -101,21 +122,18 @@ class TensorSpec:
         got = list(shape)
         if len(got) != self.rank:
             raise TensorShapeError(
-                f"{self.name!r} has rank {self.rank} in the model, {self._dims()}, "
+                f"{self.name!r} has rank {self.rank} in the model, {self.dims}, "
                 f"and the array has rank {len(got)}, {got}",
                 self._rank_remedy(len(got)),
             )
         for axis, (have, want) in enumerate(zip(got, self.shape, strict=True)):
             if have < 0 or (want >= 0 and have != want):
                 raise TensorShapeError(
-                    f"{self.name!r} is {self._dims()} in the model and the array is {got}: "
+                    f"{self.name!r} is {self.dims} in the model and the array is {got}: "
                     f"dimension {axis} is {have}"
                     + (f" where the model has {want}" if want >= 0 else ""),
                     "reshape, resize or pad the array to the model's shape (any = any size)",
                 )
-
-    def _dims(self) -> str:
-        return str(self)[len(self.name) + 1 + len(self.datatype) + 1 :]
 
     def _rank_remedy(self, rank: int) -> str:
         if self.batched and rank == 1 and self.shape[1:] == (1,):
@@ -125,8 +143,8 @@ class TensorSpec:
         return f"give an array of {self.rank} dimensions"
 
 
-@dataclass(frozen=True)
-class ModelSpec:
+@dataclass(frozen=True, repr=False)
+class ModelSpec(render.Described):
     """A model as its server describes it.
 
     Attributes
@@ -160,7 +178,35 @@ class ModelSpec:
     outputs: Mapping[str, TensorSpec]
     state: str = "READY"
     stateful: bool = False
-    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)  # may be long
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        inputs, outputs = (", ".join(map(str, t.values())) for t in (self.inputs, self.outputs))
+        return f"{self.name} ({self.backend}): {inputs or 'nothing'} to {outputs or 'nothing'}"
+
+    def _described(self) -> render.Description:
+        batch = {None: "not told by the server", 0: "none"}.get(
+            self.max_batch_size, f"up to {self.max_batch_size}"
+        )
+        rows = [
+            ("version", self.version or "as the server chooses"),
+            *([("loaded", ", ".join(self.versions))] if self.versions else []),
+            ("backend", self.backend or "not told by the server"),
+            ("batches", batch),
+            ("state", self.state.lower()),
+            *([("sequences", "yes: requests are never repeated")] if self.stateful else []),
+            *([("parameters", ", ".join(self.parameters))] if self.parameters else []),
+        ]
+        table = render.Table(
+            "tensors",
+            ("name", "datatype", "shape", "bytes per item" if self.max_batch_size else "bytes"),
+            [
+                (f"{kind} {spec.name}", spec.datatype, spec.dims, _nbytes_text(spec))
+                for kind, tensors in (("input", self.inputs), ("output", self.outputs))
+                for spec in tensors.values()
+            ],
+        )
+        return f"ModelSpec {self.name}", rows, [table]
 
     @classmethod
     def from_server(
@@ -280,6 +326,20 @@ class ModelSpec:
                 f"model {self.name!r} has no {kind} {brief(name)}",
                 f"use one of its {kind}s: {', '.join(map(str, tensors.values())) or 'none'}",
             ) from None
+
+
+def _nbytes_text(spec: TensorSpec) -> str:
+    """Say how large a tensor is, whatever its server says that it is."""
+    try:
+        item = item_nbytes(spec.datatype)
+    except TensorDatatypeError:
+        return "not known"
+    shape = spec.concrete_shape()
+    if item is None:
+        return "of any length"
+    if shape is None:
+        return f"{item} B each element"
+    return render.human_bytes(item * math.prod(shape))
 
 
 def _text(value: Any, what: str) -> str:

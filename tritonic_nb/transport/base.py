@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy.typing as npt
 
@@ -18,6 +18,7 @@ __all__ = [
     "InferReply",
     "InferRequest",
     "InputTensor",
+    "MemoryKind",
     "OutputTensor",
     "PreparedRequest",
     "RegionSlice",
@@ -26,6 +27,9 @@ __all__ = [
     "RequestedOutput",
     "Transport",
 ]
+
+MemoryKind: TypeAlias = Literal["system", "cuda"]
+"""Triton's two shared-memory extensions."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,15 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class RegionSlice:
-    """The part of a registered region that a tensor uses: name, offset and size in bytes."""
+    """The part of a registered region that a tensor uses: name, offset and size in bytes.
+
+    `device` is the number of the CUDA device that the region is on; None for system memory.
+    """
 
     name: str
     offset: int
     nbytes: int
+    device: int | None = None
 
 
 @dataclass(frozen=True)
@@ -220,8 +228,8 @@ class Transport(Protocol):
     def unload_model(self, model: str) -> None:
         """Unload a model."""
 
-    def system_regions(self) -> list[dict[str, Any]]:
-        """Return the system shared-memory regions that the server has registered."""
+    def registered_regions(self, kind: MemoryKind = "system") -> list[dict[str, Any]]:
+        """Return the shared-memory regions of a kind that the server has registered."""
 
     def register_system(self, name: str, key: str, nbytes: int, timeout_s: float) -> None:
         """Register a system shared-memory region, at offset 0.
@@ -229,11 +237,22 @@ class Transport(Protocol):
         One that the server knows already is not an error: nobody else has such names.
         """
 
-    def unregister_system(self, name: str) -> None:
+    def register_cuda(
+        self, name: str, handle: bytes, device: int, nbytes: int, timeout_s: float
+    ) -> None:
+        """Register a CUDA shared-memory region by its IPC handle of 64 bytes.
+
+        Raises
+        ------
+        RegionNotVisibleError
+            If the server cannot open the handle.
+        """
+
+    def unregister(self, name: str, kind: MemoryKind = "system") -> None:
         """Unregister one region; one the server does not know is not an error."""
 
-    def unregister_call(self, name: str) -> dict[str, object]:
-        """Return what :meth:`unregister_system` sends, for another process to send.
+    def unregister_call(self, name: str, kind: MemoryKind = "system") -> dict[str, object]:
+        """Return what :meth:`unregister` sends, for another process to send.
 
         It is as :meth:`Engine.address` has it; or, where it is no HTTP request, it has a
         ``program`` to run that is given it. It holds secrets.

@@ -30,7 +30,7 @@ from tritonic_nb.errors import (
     TritonicError,
 )
 
-__all__ = ["error_from_server"]
+__all__ = ["cuda_not_opened", "error_from_server"]
 
 
 _LONGEST_END = 4000
@@ -173,3 +173,25 @@ def error_from_server(message: str, doing: str) -> TritonicError:
                 error.tensor, error.needed_nbytes = found["tensor"], int(found["needed"])
             return error
     return ServerRefusedError(said, "the server's log tells more (server.log for an embedded one)")
+
+
+def cuda_not_opened(error: SharedMemoryError, device: int) -> SharedMemoryError:
+    """Return the error of a server that would not register a CUDA region.
+
+    It says no more than "invalid args" where ``cudaIpcOpenMemHandle`` fails.
+
+    Parameters
+    ----------
+    error
+        What its text was mapped to; an error that says more stays as it is.
+    device
+        The number of the CUDA device.
+    """
+    if type(error) is not SharedMemoryError:
+        return error
+    return RegionNotVisibleError(
+        f"{error.message} (it could not open memory of CUDA device {device})",
+        "the server needs the same GPU under the same number (compare CUDA_VISIBLE_DEVICES), on "
+        "the same machine and not under WSL2; in another container start both with --gpus, "
+        "--ipc=host and --pid=host; a server without a GPU takes shared_memory='system' or 'none'",
+    )

@@ -23,6 +23,7 @@ from tritonic_nb.errors import (
     RegionInUseError,
     RegionKnownError,
     RegionLostError,
+    SharedMemoryError,
     TritonicError,
     brief,
 )
@@ -32,6 +33,7 @@ from tritonic_nb.transport.address import SSLOptions
 from tritonic_nb.transport.base import (
     InferReply,
     InferRequest,
+    MemoryKind,
     OutputTensor,
     PreparedRequest,
     RegionSlice,
@@ -43,6 +45,7 @@ from tritonic_nb.transport.checks import (
     doing_inference,
     unreadable,
 )
+from tritonic_nb.transport.faults import cuda_not_opened
 
 __all__ = ["GrpcTransport"]
 
@@ -51,7 +54,6 @@ _UNREGISTER_TIMEOUT_S = 5.0  # a server that hangs must not keep a session from 
 _LOAD_TIMEOUT_S = 600.0  # a large model takes minutes
 _LETS_GO_S = (0.002, 0.008)  # how long to wait for the server to let go of a region
 _MOST_NBYTES = 2**31 - 2**20  # of tensors in a message: protobuf ends at 2 GiB, with the rest
-_UNREGISTER = "SystemSharedMemoryUnregister"
 # Where tensors lie that are not raw; FP16 and BF16 always are.
 _CONTENTS = {
     "BOOL": "bool_contents",
@@ -157,25 +159,40 @@ class GrpcTransport:
             f"unloading model {model!r}",
         )
 
-    def system_regions(self) -> list[dict[str, Any]]:
-        """``SystemSharedMemoryStatus``."""
-        reply = self._call("SystemSharedMemoryStatus", {}, "listing the server's shared memory")
+    def registered_regions(self, kind: MemoryKind = "system") -> list[dict[str, Any]]:
+        """``SystemSharedMemoryStatus``, or of ``Cuda``."""
+        doing = f"listing the server's {kind} shared memory"
+        reply = self._call(_region_method(kind, "Status"), {}, doing)
         return [_document(region) for region in reply.regions.values()]
 
     def register_system(self, name: str, key: str, nbytes: int, timeout_s: float) -> None:
         """``SystemSharedMemoryRegister``."""
+        where = {"name": name, "key": key, "offset": 0, "byte_size": nbytes}
+        self._register("system", where, timeout_s)
+
+    def register_cuda(
+        self, name: str, handle: bytes, device: int, nbytes: int, timeout_s: float
+    ) -> None:
+        """``CudaSharedMemoryRegister``."""
+        where = {"name": name, "raw_handle": handle, "device_id": device, "byte_size": nbytes}
+        try:
+            self._register("cuda", where, timeout_s)
+        except SharedMemoryError as error:
+            raise cuda_not_opened(error, device) from error
+
+    def _register(self, kind: MemoryKind, where: Mapping[str, Any], timeout_s: float) -> None:
         try:
             self._call(
-                "SystemSharedMemoryRegister",
-                {"name": name, "key": key, "offset": 0, "byte_size": nbytes},
-                f"registering region {name!r} ({nbytes} bytes)",
+                _region_method(kind, "Register"),
+                where,
+                f"registering region {where['name']!r} ({where['byte_size']} bytes)",
                 timeout_s=timeout_s,
             )
         except RegionKnownError:
-            _log.debug("region %s was registered already", name)
+            _log.debug("region %s was registered already", where["name"])
 
-    def unregister_system(self, name: str) -> None:
-        """``SystemSharedMemoryUnregister``.
+    def unregister(self, name: str, kind: MemoryKind = "system") -> None:
+        """``SystemSharedMemoryUnregister``, or of ``Cuda``.
 
         Over gRPC a reply may come a moment before the server has let go of the request's
         regions: one that is in use is asked for again.
@@ -184,15 +201,15 @@ class GrpcTransport:
             raise ArgumentError("a region to unregister needs a name")
         for pause_s in _LETS_GO_S:
             with contextlib.suppress(RegionInUseError):
-                self._unregister(name)
+                self._unregister(name, kind)
                 return
             time.sleep(pause_s)
-        self._unregister(name)
+        self._unregister(name, kind)
 
-    def _unregister(self, name: str) -> None:
+    def _unregister(self, name: str, kind: MemoryKind) -> None:
         try:
             self._call(
-                _UNREGISTER,
+                _region_method(kind, "Unregister"),
                 {"name": name},
                 f"unregistering region {name!r}",
                 timeout_s=_UNREGISTER_TIMEOUT_S,
@@ -200,10 +217,11 @@ class GrpcTransport:
         except RegionLostError:
             _log.debug("region %s was not registered", name)
 
-    def unregister_call(self, name: str) -> dict[str, object]:
-        """Return what :meth:`unregister_system` sends, for another process to send."""
-        message = self._pb.SystemSharedMemoryUnregisterRequest(name=name).SerializeToString()
-        return self._channel.address(_UNREGISTER, message)
+    def unregister_call(self, name: str, kind: MemoryKind = "system") -> dict[str, object]:
+        """Return what :meth:`unregister` sends, for another process to send."""
+        method = _region_method(kind, "Unregister")
+        message = getattr(self._pb, f"{method}Request")(name=name).SerializeToString()
+        return self._channel.address(method, message)
 
     def prepare(self, request: InferRequest) -> PreparedRequest:
         """Write a ``ModelInferRequest``.
@@ -351,6 +369,10 @@ def _quiet() -> Iterator[None]:
     finally:
         if not wanted:
             os.environ.pop("GRPC_VERBOSITY", None)
+
+
+def _region_method(kind: MemoryKind, action: str) -> str:
+    return f"{kind.capitalize()}SharedMemory{action}"
 
 
 def _model(model: str, version: str) -> dict[str, str]:

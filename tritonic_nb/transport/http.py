@@ -9,6 +9,7 @@ for headers, time limits and errors.
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import math
@@ -34,6 +35,7 @@ from tritonic_nb.errors import (
     RegionLostError,
     ServerRefusedError,
     ServerUnreachableError,
+    SharedMemoryError,
     TritonicError,
     brief,
 )
@@ -45,6 +47,7 @@ from tritonic_nb.transport.base import (
     InferReply,
     InferRequest,
     InputTensor,
+    MemoryKind,
     OutputTensor,
     PreparedRequest,
     Reply,
@@ -59,7 +62,7 @@ from tritonic_nb.transport.checks import (
     unreadable,
 )
 from tritonic_nb.transport.engine import open_engine
-from tritonic_nb.transport.faults import error_from_server
+from tritonic_nb.transport.faults import cuda_not_opened, error_from_server
 
 __all__ = ["HttpTransport"]
 
@@ -155,41 +158,58 @@ class HttpTransport:
         path = f"v2/repository/models/{_quoted(model, 'a model')}/unload"
         self._control("POST", path, f"unloading model {model!r}")
 
-    def system_regions(self) -> list[dict[str, Any]]:
-        """``GET v2/systemsharedmemory/status``."""
-        path = "v2/systemsharedmemory/status"
-        return self._list("GET", path, "listing the server's shared memory")
+    def registered_regions(self, kind: MemoryKind = "system") -> list[dict[str, Any]]:
+        """``GET v2/systemsharedmemory/status``, or of ``cuda``."""
+        path = f"v2/{kind}sharedmemory/status"
+        return self._list("GET", path, f"listing the server's {kind} shared memory")
 
     def register_system(self, name: str, key: str, nbytes: int, timeout_s: float) -> None:
         """``POST v2/systemsharedmemory/region/NAME/register``."""
+        where = {"key": key, "offset": 0, "byte_size": nbytes}
+        self._register("system", name, nbytes, where, timeout_s)
+
+    def register_cuda(
+        self, name: str, handle: bytes, device: int, nbytes: int, timeout_s: float
+    ) -> None:
+        """``POST v2/cudasharedmemory/region/NAME/register``."""
+        raw_handle = {"b64": base64.b64encode(handle).decode()}
+        where = {"raw_handle": raw_handle, "device_id": device, "byte_size": nbytes}
+        try:
+            self._register("cuda", name, nbytes, where, timeout_s)
+        except SharedMemoryError as error:
+            raise cuda_not_opened(error, device) from error
+
+    def _register(
+        self, kind: MemoryKind, name: str, nbytes: int, where: Mapping[str, Any], timeout_s: float
+    ) -> None:
         try:
             self._control(
                 "POST",
-                f"v2/systemsharedmemory/region/{quote(name, safe='')}/register",
+                _region_path(kind, name, "register"),
                 f"registering region {name!r} ({nbytes} bytes)",
-                {"key": key, "offset": 0, "byte_size": nbytes},
+                where,
                 timeout_s=timeout_s,
             )
         except RegionKnownError:
             _log.debug("region %s was registered already", name)
 
-    def unregister_system(self, name: str) -> None:
-        """``POST v2/systemsharedmemory/region/NAME/unregister``."""
+    def unregister(self, name: str, kind: MemoryKind = "system") -> None:
+        """``POST v2/systemsharedmemory/region/NAME/unregister``, or of ``cuda``."""
         if not name:  # Triton would unregister everybody's regions
             raise ArgumentError("a region to unregister needs a name")
         try:
             self._control(
                 "POST",
-                _unregister_path(name),
+                _region_path(kind, name, "unregister"),
                 f"unregistering region {name!r}",
                 timeout_s=_UNREGISTER_TIMEOUT_S,
             )
         except RegionLostError:
             _log.debug("region %s was not registered", name)
 
-    def unregister_call(self, name: str) -> dict[str, object]:
-        """Return what :meth:`unregister_system` sends, for another process to send."""
-        return self._engine.address(_unregister_path(name))
+    def unregister_call(self, name: str, kind: MemoryKind = "system") -> dict[str, object]:
+        """Return what :meth:`unregister` sends, for another process to send."""
+        return self._engine.address(_region_path(kind, name, "unregister"))
 
     def prepare(self, request: InferRequest) -> PreparedRequest:
         """Write ``POST v2/models/M/infer``, with binary tensors.
@@ -311,8 +331,8 @@ def _quoted(name: str, what: str) -> str:
     return quote(checked_name(name, what), safe="")
 
 
-def _unregister_path(name: str) -> str:
-    return f"v2/systemsharedmemory/region/{quote(name, safe='')}/unregister"
+def _region_path(kind: MemoryKind, name: str, action: str) -> str:
+    return f"v2/{kind}sharedmemory/region/{quote(name, safe='')}/{action}"
 
 
 def _request_body(request: InferRequest, doing: str) -> tuple[bytes, int | None]:

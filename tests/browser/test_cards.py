@@ -1,0 +1,88 @@
+"""What objects say of themselves, as a person sees it in JupyterLab, light and dark."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import nbformat
+import pytest
+from notebook_page import NotebookPage, contrasts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lab_server import LabServer
+
+NOTEBOOK = "cards.ipynb"
+THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
+ALARM = {"light": "rgb(179, 38, 30)", "dark": "rgb(255, 138, 128)"}
+LEAST_CONTRAST = 4.5  # WCAG 2, level AA, for text of ordinary size
+CELLS = [
+    """
+import numpy as np, tritonic_nb as tnb
+from tritonic_nb.render import Summary
+server = tnb.serve()
+server.add("classifier", tnb.samples.classifier())
+server""",
+    """
+session = server.session(model="classifier", shared_memory="system")
+cat = session.infer(tnb.samples.image("cat"))
+rocket = session.infer(tnb.samples.image("rocket"))
+session""",
+    "cat",
+    "session.model_info",
+    "session.model_info.input('images')",
+    "session.regions",
+    "session.regions[0]",
+    "session.models()",
+    "session.inputs",
+    "tnb.diff(cat, rocket)",
+    "tnb.diff(cat['logits'], rocket['logits'], names=('cat', 'rocket'))",
+    "Summary.of(np.array([1, np.nan, np.inf]), 'region <b>r</b> at 0')",
+]
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_cards_are_readable_in_both_themes(
+    theme: str, lab: LabServer, open_notebook: Callable[..., NotebookPage]
+) -> None:
+    """Each card is there, stands out from the page, and keeps to its cell, wide and narrow."""
+    cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
+    nbformat.write(notebook, lab.notebooks / NOTEBOOK)
+    page = open_notebook(NOTEBOOK, THEMES[theme])
+    page.run_all()
+
+    assert page.error_texts() == []
+    assert page.outputs(".tnb-card, .tnb-line").count() == len(CELLS)
+    texts = [
+        text for card in page.outputs(".tnb-card, .tnb-line").all() for text in contrasts(card)
+    ]
+    assert len(texts) > 200
+    assert [text for text in texts if text[0] < LEAST_CONTRAST] == []
+
+    alarms = page.outputs(".tnb-alarm")
+    assert [alarm.inner_text().replace("\xa0", " ") for alarm in alarms.all()] == [
+        "1 NaN",
+        "1 +Inf",
+    ]
+    assert alarms.first.evaluate("e => getComputedStyle(e).color") == ALARM[theme]
+    assert "region <b>r</b> at 0" in page.outputs(".tnb-line").inner_text()
+
+    for width in (1200, 700):
+        page.page.set_viewport_size({"width": width, "height": 900})
+        for card in page.outputs(".tnb-card, .tnb-line").all():
+            room = card.evaluate("e => e.closest('.jp-OutputArea-output').clientWidth")
+            box = card.bounding_box()
+            assert box is not None
+            assert box["width"] <= room
+
+    folded = page.outputs(".tnb-card").nth(1)
+    height = folded.bounding_box()
+    folded.locator("summary").first.click()
+    assert not folded.locator("table").first.is_visible()
+    assert height != folded.bounding_box()
+    page.shut_down_kernel()
+    assert page.console_errors == []
+    assert page.foreign_requests() == []
