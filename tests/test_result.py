@@ -11,7 +11,8 @@ import pytest
 from tritonic_nb import samples
 from tritonic_nb.errors import ArgumentError, TensorNameError, TensorShapeError
 from tritonic_nb.images import ImageTransform, load_image
-from tritonic_nb.result import InferenceResult, TensorPlace, Timings, probabilities
+from tritonic_nb.render import probabilities
+from tritonic_nb.result import InferenceResult, TensorPlace, Timings
 
 
 def result(**outputs: Any) -> InferenceResult:

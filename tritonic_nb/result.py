@@ -209,7 +209,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
             If `k` is no positive number or `labels` are too few.
         """
         check_whole(k, 1, "k", "ask for at least one class")
-        scores = probabilities(self._scores(output, item))
+        scores = render.probabilities(self._scores(output, item))
         names = self._names(labels, len(scores))
         best = np.argsort(-scores, kind="stable")[:k]
         return tuple(Prediction(int(i), names[int(i)], float(scores[i])) for i in best)
@@ -234,7 +234,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
         if not self.images or output is None:
             return None
         image = _item(self.images, item, "the pictures")
-        scores = probabilities(self._scores(output, item))
+        scores = render.probabilities(self._scores(output, item))
         heat = self._heat(item)
         return render.classification(
             image,
@@ -494,22 +494,6 @@ def _summary(array: Any) -> render.Summary:
     if isinstance(array, np.ndarray):
         return render.Summary.of(array)
     return render.Summary.unread(array.dtype, array.shape, f"on CUDA device {array.device}")
-
-
-def probabilities(scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return scores as probabilities: as they are if they are such, else through softmax.
-
-    Parameters
-    ----------
-    scores
-        One number for each class, ``[classes]``.
-    """
-    values = np.asarray(scores, dtype=np.float64)
-    with np.errstate(all="ignore"):  # of infinite scores: they become NaN
-        if values.size and values.min() >= 0 and abs(values.sum() - 1) < 1e-3:
-            return values
-        exponents = np.exp(values - values.max(initial=-np.inf))
-        return np.asarray(exponents / exponents.sum())
 
 
 def _row(array: npt.NDArray[Any], item: int, rank: int, name: str) -> npt.NDArray[Any]:

@@ -22,7 +22,7 @@ from tritonic_nb import samples
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.images import ImageTransform
 from tritonic_nb.render import KINDS, Picture
-from tritonic_nb.render.values import Values, extent
+from tritonic_nb.render.values import Values
 
 EVIL = "<script>alert('x')</script>\" onmouseover=\"alert(1)"
 DICE = np.random.default_rng(6)
@@ -423,7 +423,7 @@ def test_slices_of_values_are_slices_of_the_array(data: st.DataObject) -> None:
 
 def test_an_extent_counts_what_is_odd() -> None:
     """NaN and infinities are counted apart, and the range is that of the others."""
-    found = extent(Values.of(np.array([1.0, np.nan, -np.inf, 5.0, np.inf])))
+    found = Values.of(np.array([1.0, np.nan, -np.inf, 5.0, np.inf])).extent()
     assert (found.low, found.high, found.finite, found.nans, found.infinite) == (1, 5, 2, 1, 2)
     assert str(found) == "1 to 5, 1 NaN, 2 infinite"
 

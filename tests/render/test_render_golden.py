@@ -21,8 +21,7 @@ from PIL import Image
 import tritonic_nb
 from tritonic_nb import samples
 from tritonic_nb.images import ImageTransform, load_image
-from tritonic_nb.render import Picture, classification
-from tritonic_nb.result import probabilities
+from tritonic_nb.render import Picture, classification, probabilities
 
 GOLDEN = Path(__file__).parent / "golden"
 WIDTH = 360  # the stored pictures are this wide: small, and hinting of letters does not matter

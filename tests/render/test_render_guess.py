@@ -21,7 +21,10 @@ from PIL import Image
 
 from tritonic_nb import samples
 from tritonic_nb.errors import ArgumentError
-from tritonic_nb.render.guess import KINDS, guess, score_form, shaped
+from tritonic_nb.render.asked import shaped
+from tritonic_nb.render.guess import guess
+from tritonic_nb.render.kinds import KINDS
+from tritonic_nb.render.scores import score_form
 
 Maker = Callable[[tuple[int, ...]], npt.NDArray[Any]]
 Shape = tuple[int, ...]

@@ -15,6 +15,7 @@ from tritonic_nb.render.canvas import Canvas, Drawing, framed
 from tritonic_nb.render.overlay import Source
 from tritonic_nb.render.palette import color_of, text_on
 from tritonic_nb.render.plot import SCALE, text_width
+from tritonic_nb.render.scores import softmax
 from tritonic_nb.render.segmentation import label_of
 from tritonic_nb.render.values import Values
 
@@ -293,8 +294,7 @@ def _best_of(
     said = ""
     with np.errstate(all="ignore"):
         if array.min() < 0 or array.max() > 1.0001:
-            exponents = np.exp(array - array.max(axis=1, keepdims=True))
-            array = exponents / exponents.sum(axis=1, keepdims=True)
+            array = softmax(array)
             said = "logits, made probabilities by softmax"
     array = np.nan_to_num(array)
     sums = bool(np.allclose(array.sum(axis=1), 1, atol=1e-2))

@@ -95,6 +95,7 @@ class Canvas:
         color: str,
         width: float = 1.0,
         *,
+        opacity: float = 1.0,
         above: bool = False,
     ) -> None:
         """Draw a line through points, `width` points wide; NaN interrupts it."""
@@ -103,7 +104,7 @@ class Canvas:
         self._figure.axes[0].add_line(
             Line2D(
                 np.asarray(xs, float), np.asarray(ys, float),
-                color=color, linewidth=width, linestyle="-", marker="",
+                color=color, linewidth=width, linestyle="-", marker="", alpha=opacity,
                 zorder=4 if above else 3, solid_joinstyle="round", solid_capstyle="round",
             )
         )  # fmt: skip
@@ -151,6 +152,15 @@ class Canvas:
                 markerfacecolor="none" if hollow else color,
                 markeredgecolor=color if hollow else "#ffffff", markeredgewidth=1.0,
             )
+        )  # fmt: skip
+
+    def pointer(self, x: float, y: float, color: str = TEXT) -> None:
+        """Draw a small triangle that points up to a place."""
+        from matplotlib.lines import Line2D
+
+        self._figure.axes[0].add_line(
+            Line2D([x], [y], color=color, linestyle="none", marker="^", markersize=5,
+                   markeredgecolor="none", zorder=4)
         )  # fmt: skip
 
     def pixels(self) -> Image.Image:

@@ -15,12 +15,12 @@ from tritonic_nb.render.image import (
     Pixels,
     as_rgb,
     blend,
-    encode_jpeg,
+    embedded,
     encode_png,
     fit_within,
 )
 from tritonic_nb.render.markup import escape, fill, stylesheet
-from tritonic_nb.render.picture import Picture, data_uri
+from tritonic_nb.render.picture import Picture
 
 __all__ = ["classification"]
 
@@ -125,7 +125,7 @@ def _html(panels: Sequence[_Panel], chosen: Sequence[plot.Bar], title: str, note
             fill(
                 "figure",
                 # JPEG, because a saved notebook carries it.
-                source=data_uri(encode_jpeg(panel.image), "image/jpeg"),
+                source=embedded(panel.image, photo=True),
                 alt=escape(panel.alt),
                 room=str(panel.room),
                 width=str(panel.size[0]),

@@ -9,9 +9,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb.render.canvas import Drawing, framed
+from tritonic_nb.render.extent import number
 from tritonic_nb.render.planes import NAN_COLOR, fitted, read_plane, resized
 from tritonic_nb.render.plot import SCALE
-from tritonic_nb.render.values import Values, number
+from tritonic_nb.render.values import Values
 
 __all__ = ["flow"]
 

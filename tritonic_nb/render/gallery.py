@@ -11,18 +11,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from tritonic_nb.errors import ArgumentError, check_whole
 from tritonic_nb.render import boxes as box_module
 from tritonic_nb.render import flow, maps, photos, plot, points, segmentation, signal, tables
+from tritonic_nb.render.asked import shaped
 from tritonic_nb.render.canvas import Canvas, Drawing, heading_height
-from tritonic_nb.render.guess import KINDS, Guess, guess, score_form, shaped
-from tritonic_nb.render.image import encode_jpeg, encode_png
+from tritonic_nb.render.guess import guess
+from tritonic_nb.render.image import ROUNDED, embedded, encode_png
+from tritonic_nb.render.kinds import KINDS, Guess
 from tritonic_nb.render.markup import escape, fill, stylesheet
 from tritonic_nb.render.overlay import Source
-from tritonic_nb.render.picture import Picture, data_uri
-from tritonic_nb.render.values import Values, extent
+from tritonic_nb.render.picture import Picture
+from tritonic_nb.render.scores import score_form, softmax
+from tritonic_nb.render.values import Values
 
 __all__ = ["Wish", "picture_of"]
 
@@ -55,7 +57,7 @@ class Wish:
     Attributes
     ----------
     kind
-        One of :data:`~tritonic_nb.render.guess.KINDS`; None to guess.
+        One of :data:`~tritonic_nb.render.kinds.KINDS`; None to guess.
     labels
         The names of classes.
     source
@@ -264,7 +266,7 @@ def _draw_scores(order: _Order) -> Drawing:
     form = score_form(row) if order.found.form != "counts" else "counts"
     percent, said = True, ""
     if form == "logits":
-        row, said = _softmax(row), "not probabilities yet (logits): softmax was applied"
+        row, said = softmax(row), "not probabilities yet (logits): softmax was applied"
     elif form == "log probabilities":
         row, said = np.exp(row), "logarithms of probabilities: the exponential was applied"
     elif form == "independent":
@@ -298,12 +300,6 @@ class _Names(Sequence[str]):
 
     def __getitem__(self, index: Any) -> Any:
         return segmentation.label_of(self._labels, index)
-
-
-def _softmax(row: Any) -> Any:
-    with np.errstate(all="ignore"):
-        exponents = np.exp(row - np.max(row, initial=-np.inf))
-        return exponents / exponents.sum()
 
 
 def _draw_boxes(order: _Order) -> Drawing:
@@ -385,11 +381,14 @@ def _caption(values: Values, found: Guess, notes: Sequence[str], wish: Wish) -> 
     said = f"Seen as {KINDS[found.kind]}: {found.reason}."
     facts = [str(values)]
     if not values.is_text and values.size:
-        facts.append(str(extent(values)))
+        facts.append(str(values.extent()))
     sentences = [said, ", ".join(facts) + "."]
     if notes:
         joined = "; ".join(note for note in notes if note)
         sentences.append(joined[:1].upper() + joined[1:] + ".")
+    if values.distant is not None:
+        copied = str(values.distant)
+        sentences.append(copied[:1].upper() + copied[1:] + ".")
     others = [kind for kind in _OTHERWISE[found.kind] if _possible(kind, values)]
     if others and wish.kind is None:
         sentences.append("Otherwise: as_=" + " or ".join(f'"{kind}"' for kind in others) + ".")
@@ -410,24 +409,17 @@ def _picture(drawing: Drawing, name: str, caption: str) -> Picture:
     titled = isinstance(drawing.canvas, Canvas) and not drawing.html
     title = name if not titled else ""
     alt = f"{name}: {drawing.alt}" if name else drawing.alt
-    if drawing.photo:
-        white = Image.new("RGB", pixels.size, "#ffffff")
-        white.paste(pixels, mask=pixels if pixels.mode == "RGBA" else None)
-        file = data_uri(encode_jpeg(white), "image/jpeg")
-    else:
-        file = data_uri(png)
-    rounded = ";border-radius:8px" if drawing.photo else ""
-    image = (
-        f'<img src="{file}" alt="{escape(alt)}" width="{drawing.width}" '
-        f'style="max-width:100%;height:auto{rounded}">'
+    image = fill(
+        "drawn",
+        source=embedded(pixels, photo=drawing.photo),
+        alt=escape(alt),
+        width=str(drawing.width),
+        rounded=ROUNDED if drawing.photo else "",
     )
     html = fill(
         "seen",
         style=stylesheet(),
-        kind="tnb-card",
-        heading=f'<div class="tnb-heading" style="margin:2px 0 6px">{escape(title)}</div>'
-        if title
-        else "",
+        heading=f'<div class="tnb-heading">{escape(title)}</div>' if title else "",
         body=drawing.html or image,
         caption=escape(caption),
     )

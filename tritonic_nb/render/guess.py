@@ -8,7 +8,6 @@ the same tensor always gives the same answer, in the same time however large it 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,69 +15,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tritonic_nb.errors import ArgumentError
-from tritonic_nb.render.values import Extent, Values, extent
+from tritonic_nb.render.axes import (
+    POINT_COUNTS,
+    channels_first,
+    channels_last,
+    coordinates,
+    core_axes,
+    expanded,
+    letters,
+    one_channel,
+    others,
+)
+from tritonic_nb.render.extent import Extent
+from tritonic_nb.render.kinds import Guess
+from tritonic_nb.render.names import Names
+from tritonic_nb.render.rectangles import box_form, rest_fits, some_rows
+from tritonic_nb.render.scores import score_form
+from tritonic_nb.render.values import Values
 
-__all__ = ["KINDS", "Guess", "guess", "shaped"]
-
-#: The kinds of pictures, and what each is called in a sentence.
-KINDS = {
-    "image": "an image",
-    "heatmap": "a 2-D map",
-    "features": "feature maps",
-    "scores": "class scores",
-    "segmentation": "a segmentation",
-    "probability": "a probability map",
-    "boxes": "boxes",
-    "points": "points",
-    "depth": "a depth map",
-    "flow": "optical flow",
-    "signal": "a signal",
-    "histogram": "a histogram",
-    "text": "texts",
-    "table": "a table",
-}
-
-# Words of tensors' names, and of models' names, which often tell more.
-_WORDS = {
-    "image": "image images img picture photo rgb bgr gray grey frame frames pixel pixels sr "
-    "reconstruction reconstructed restored stylized generated upscaled superres decoded",
-    "depth": "depth disparity disp inverse",
-    "flow": "flow flows flo optical motion",
-    "boxes": "box boxes bbox bboxes dets det detections rois proposals",
-    "points": "keypoint keypoints kpt kpts landmark landmarks joint joints point points pose "
-    "poses corners vertices skeleton ld",
-    "segmentation": "seg segm segmentation semantic parsing classmap labelmap argmax",
-    "probability": "mask masks probability prob probs alpha matte pha saliency sal confidence "
-    "foreground occupancy edge edges",
-    "scores": "logits logit scores score prob probs probability probabilities softmax class "
-    "classes classification predictions prediction pred cls category loss3 prob1 softmaxout",
-    "signal": "audio wave waveform wav speech pcm signal ecg enhanced denoised",
-    "vector": "embedding embeddings embeds embed pooled pooler descriptor vector",
-    "map": "mel mels spectrogram spec magnitude attention attentions attn hidden activation cam "
-    "similarity matrix encoder tokens token last state states sequence emissions ctc rnn",
-    "features": "feature features featuremap fpn backbone heatmap heatmaps paf pafs maps layer "
-    "stage block attention attentions attn latent latents activations",
-    "rows": "id ids index indices idx count counts num number keep length lengths valid shape "
-    "offsets sizes anchors loc priors deltas regressors",
-}
-_VOCABULARY = {kind: frozenset(words.split()) for kind, words in _WORDS.items()}
-
-_MODELS = {
-    "depth": "midas dpt depth zoedepth marigold monodepth adabins",
-    "flow": "raft flownet pwc pwcnet liteflownet gmflow",
-    "boxes": "yolo ssd retinanet detr rtdetr fasterrcnn centernet detector detection yolox",
-    "points": "pose openpose blazepose movenet hrnet posenet landmark facemesh keypoint",
-    "segmentation": "unet deeplab deeplabv segformer fcn bisenet pspnet segmentation lraspp "
-    "parsing maskformer",
-    "probability": "u2net modnet matting matte craft dbnet rembg saliency text hed",
-    "scores": "resnet mobilenet efficientnet vgg densenet squeezenet googlenet inception "
-    "shufflenet alexnet convnext vit swin classifier classification regnet nasnet mnasnet "
-    "emotion mnist yamnet beit deit",
-    "image": "esrgan realesrgan srgan superresolution resolution style transfer cyclegan dcgan "
-    "animegan stylegan gan vae pix deblur denoise dehaze swinir edsr fsrcnn srcnn",
-}
-_MODEL_WORDS = {kind: frozenset(words.split()) for kind, words in _MODELS.items()}
+__all__ = ["guess"]
 
 # Numbers of classes of well-known data sets.
 _CLASS_COUNTS = frozenset(
@@ -109,37 +64,10 @@ _CLASS_COUNTS = frozenset(
     )
 )
 _SEGMENT_COUNTS = frozenset((19, 20, 21, 34, 35, 59, 60, 133, 150, 151, 171, 172, 182))
-# Numbers of points of well-known skeletons and faces.
-_POINT_COUNTS = frozenset((5, 14, 16, 17, 18, 21, 23, 25, 26, 33, 39, 68, 98, 106, 133, 468, 478))
 
 _MOST_LABELS = 2000  # that are given independently: more scores are those of places
 _MAP_SIDE = 12  # a smaller side is no picture's
 _FEW = 8  # columns that are read as a table rather than seen as a map
-
-
-@dataclass(frozen=True)
-class Guess:
-    """What a tensor seems to be.
-
-    Attributes
-    ----------
-    kind
-        One of :data:`KINDS`.
-    reason
-        Why, in words, to be put behind "seen as ..., because".
-    axes
-        A letter for each axis of the tensor: ``1`` has one position only and is left out,
-        ``N`` counts items of which one is shown, and the others are ``H`` rows, ``W``
-        columns, ``C`` channels or classes, ``B`` boxes, ``P`` points, ``D`` coordinates,
-        ``T`` time. ``?`` where the kind takes any shape.
-    form
-        More about the kind, such as ``logits`` for scores or ``corners`` for boxes.
-    """
-
-    kind: str
-    reason: str
-    axes: str
-    form: str = ""
 
 
 def guess(thing: Any, name: str = "", *, model: str = "", layout: str = "") -> Guess:
@@ -168,92 +96,9 @@ def guess(thing: Any, name: str = "", *, model: str = "", layout: str = "") -> G
     if values.size == 0:
         return Guess("table", "it is empty", "?")
     if layout:
-        return Guess("image", f"its layout is {layout}", _letters(values, layout))
+        return Guess("image", f"its layout is {layout}", letters(values, layout))
     with np.errstate(all="ignore"):  # of NaN, infinities and the largest floats
-        return _Look(values, _Names(name, model)).guess()
-
-
-def shaped(kind: str, thing: Any, *, layout: str = "") -> Guess:
-    """Make the guess of a kind that was asked for.
-
-    Parameters
-    ----------
-    kind
-        One of :data:`KINDS`.
-    thing, layout
-        As for :func:`guess`.
-
-    Raises
-    ------
-    ArgumentError
-        There is no such kind, or the shape cannot be shown as one.
-    """
-    if kind not in KINDS:
-        raise ArgumentError(f"there is no kind {kind!r} of picture", f"use {', '.join(KINDS)}")
-    values = Values.of(thing)
-    reason = "it was asked for"
-    if kind in ("text", "table", "histogram"):
-        return Guess(kind, reason, "?")
-    if values.is_text or values.size == 0:
-        what = "texts" if values.is_text else "an empty tensor"
-        raise ArgumentError(
-            f"{values} cannot be shown as {KINDS[kind]}: it holds {what}",
-            "leave out as_, or use as_='table'",
-        )
-    if layout:
-        return Guess(kind, reason, _letters(values, layout))
-    core = _core(values)
-    axes = _ASKED[kind](core)
-    if axes is None:
-        raise ArgumentError(
-            f"{values} cannot be shown as {KINDS[kind]}: {_NEEDS[kind]}",
-            "leave out as_, or use as_='histogram' or 'table', which take any shape",
-        )
-    return _look_again(Guess(kind, reason, _expanded(values, axes)), values)
-
-
-# --- names ---------------------------------------------------------------------------------------
-
-
-class _Names:
-    """What the names of a tensor and of its model say."""
-
-    def __init__(self, name: str, model: str) -> None:
-        self.own = _tokens(name)
-        self._model = _tokens(model)
-
-    def says(self, *kinds: str) -> str:
-        """Return the word of the tensor's name that speaks for one of these kinds, or ``""``."""
-        for kind in kinds:
-            found = sorted(self.own & _VOCABULARY[kind])
-            if found:
-                return max(found, key=len)
-        return ""
-
-    def hints(self, kind: str) -> str:
-        """Return the word of either name that speaks for a kind, the tensor's own first.
-
-        The model's name says nothing where the tensor's own says something else.
-        """
-        own = self.says(kind)
-        if own or any(self.own & words for words in _VOCABULARY.values()):
-            return own
-        for word in sorted(_MODEL_WORDS.get(kind, ())):
-            if any(token.startswith(word) for token in self._model):
-                return word
-        return ""
-
-
-def _tokens(name: str) -> frozenset[str]:
-    """Split ``StatefulPartitionedCall:detection_boxes`` into words, plurals with their singular."""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name[:400])
-    words = re.findall(r"[a-z]+", spaced.lower())
-    joined = re.findall(r"[a-z]+", name[:400].lower())
-    found = {*words, *joined}
-    return frozenset(found | {word[:-1] for word in found if word.endswith("s")})
-
-
-# --- one tensor ----------------------------------------------------------------------------------
+        return _Look(values, Names(name, model)).guess()
 
 
 @dataclass(frozen=True)
@@ -261,11 +106,11 @@ class _Look:
     """A tensor of numbers, and the questions that the rules ask about it."""
 
     values: Values
-    names: _Names
+    names: Names
 
     @cached_property
     def core(self) -> Values:
-        return _core(self.values)
+        return self.values.squeezed()
 
     @cached_property
     def sample(self) -> npt.NDArray[Any]:
@@ -273,7 +118,7 @@ class _Look:
 
     @cached_property
     def extent(self) -> Extent:
-        return extent(self.core, 1 << 16)
+        return self.core.extent(1 << 16)
 
     @cached_property
     def whole(self) -> bool:
@@ -297,7 +142,7 @@ class _Look:
 
     def guess(self) -> Guess:
         rank = len(self.core.shape)
-        if rank == 3 and _one_channel(self.values.shape):
+        if rank == 3 and one_channel(self.values.shape):
             return self._inside(_Look(self.core.at(0, 0), self.names).guess())
         if rank == 0:
             return self._as("table", "it is one number", "")
@@ -310,7 +155,7 @@ class _Look:
         return self._stack()
 
     def _as(self, kind: str, reason: str, core_axes: str, form: str = "") -> Guess:
-        axes = "?" if kind in ("table", "histogram") else _expanded(self.values, core_axes)
+        axes = "?" if kind in ("table", "histogram") else expanded(self.values, core_axes)
         return Guess(kind, reason, axes, form)
 
     # one axis
@@ -318,18 +163,18 @@ class _Look:
     def _vector(self) -> Guess:
         length = self.core.shape[0]
         if self.names.says("boxes") and 4 <= length <= 7:
-            form = _box_form(self._floats()[None, :4], named=True)
+            form = box_form(self._floats()[None, :4], named=True)
             if form:
                 return self._as("boxes", f"its name says {self.names.says('boxes')!r}", "D", form)
-        each = _coordinates(length)
+        each = coordinates(length)
         if each and self.names.hints("points") and not self.whole:
-            return self._as("points", _said(self.names, "points"), "P", f"{each} in turn")
+            return self._as("points", self.names.said("points"), "P", f"{each} in turn")
         if self.whole:
             return self._whole_vector(length)
         if word := self.names.says("signal"):
             return self._as("signal", f"its name says {word!r}", "T")
         if self.names.says("vector") and length > 16:
-            return self._as("signal", _said(self.names, "vector"), "T")
+            return self._as("signal", self.names.said("vector"), "T")
         if self.names.says("rows") or length == 1:
             return self._as("table", "it is a short list of numbers", "T")
         if length <= 4096 and self._whole_numbers() and (length <= 16 or not self.extent.flat):
@@ -367,7 +212,7 @@ class _Look:
         if length in _CLASS_COUNTS and length > 100:
             return f"it is one row of {length:,} numbers, as many as classes", "C", form
         if self.names.hints("scores") and (length in _CLASS_COUNTS or length <= 64):
-            return _said(self.names, "scores"), "C", form
+            return self.names.said("scores"), "C", form
         if length in _CLASS_COUNTS and self._own("output"):
             return f"it is one row of {length:,} numbers, as many as classes", "C", form
         return None
@@ -396,9 +241,9 @@ class _Look:
         if self.whole:
             return self._whole_matrix(rows, columns)
         if self.names.says("signal") and (rows <= _FEW or (batch and columns > 1000)):
-            return self._as("signal", _said(self.names, "signal"), "CT")
+            return self._as("signal", self.names.said("signal"), "CT")
         if self.names.says("signal") and columns <= _FEW and rows > 1000:
-            return self._as("signal", _said(self.names, "signal"), "TC")
+            return self._as("signal", self.names.said("signal"), "TC")
         if batch and (found := self._score_rows(rows, columns)):
             return found
         if min(rows, columns) >= _MAP_SIDE:
@@ -435,16 +280,16 @@ class _Look:
                 return self._as("table", "it has few columns of whole numbers", "HW")
             return self._as("heatmap", "it has two axes", "HW")
         if self.names.hints("depth"):
-            return self._as("depth", _said(self.names, "depth"), "HW")
+            return self._as("depth", self.names.said("depth"), "HW")
         if datatype == "BOOL" or (self.unique <= 2 and self.extent.high in (1, 255)):
             if self.names.hints("segmentation"):
-                return self._as("segmentation", _said(self.names, "segmentation"), "HW", "ids")
+                return self._as("segmentation", self.names.said("segmentation"), "HW", "ids")
             return self._as("probability", "it has two values only, as masks do", "HW", "mask")
         if self.names.says("image"):
-            return self._as("image", _said(self.names, "image"), "HW")
+            return self._as("image", self.names.said("image"), "HW")
         if self.names.hints("segmentation") or (self.extent.low >= 0 and 2 <= self.unique <= 40):
             said = self.names.hints("segmentation")
-            why = _said(self.names, "segmentation") if said else (
+            why = self.names.said("segmentation") if said else (
                 f"it has {self.unique} different whole numbers, as class numbers are"
             )  # fmt: skip
             return self._as("segmentation", why, "HW", "ids")
@@ -460,9 +305,9 @@ class _Look:
             return self._as("heatmap", f"its name says {word!r}", "HW")
         for kind in ("depth", "image"):
             if names.hints(kind):
-                return self._as(kind, _said(names, kind), "HW")
+                return self._as(kind, names.said(kind), "HW")
         if self.names.hints("segmentation") and self.unit is False and self._holds_ids():
-            return self._as("segmentation", _said(names, "segmentation"), "HW", "ids")
+            return self._as("segmentation", names.said("segmentation"), "HW", "ids")
         if names.says("features", "signal", "vector") or self._narrow():
             return self._as("heatmap", "it has two axes", "HW")
         if self.unit and (self.decided or names.says("scores") or names.hints("probability")):
@@ -503,11 +348,11 @@ class _Look:
 
     def _volume(self) -> Guess:
         shape, names = self.core.shape, self.names
-        first, last = _channels_first(shape), _channels_last(shape)
+        first, last = channels_first(shape), channels_last(shape)
         if self.whole:
             return self._whole_volume(first, last)
         if names.says("boxes") and shape[2] >= 4 and (found := self._boxes(self.core.at(0, 0))):
-            return self._as("boxes", found.reason, "N" + _core_axes(found), found.form)
+            return self._as("boxes", found.reason, "N" + core_axes(found), found.form)
         if found := self._points(self.core):
             return found
         channels = "CHW" if first else "HWC" if last else ""
@@ -525,17 +370,17 @@ class _Look:
         names, shape = self.names, self.core.shape
         count = shape[0] if channels == "CHW" else shape[2] if channels else 0
         if count == 2 and names.hints("flow"):
-            return self._as("flow", _said(names, "flow"), channels)
+            return self._as("flow", names.said("flow"), channels)
         if names.says("depth") and shape[0] != 3:
-            return self._as("depth", _said(names, "depth"), "NHW")
+            return self._as("depth", names.said("depth"), "NHW")
         if channels and names.says("segmentation"):
-            return self._as("segmentation", _said(names, "segmentation"), channels, "scores")
+            return self._as("segmentation", names.said("segmentation"), channels, "scores")
         if names.says("features") and channels and count != 3:
-            return self._as("features", _said(names, "features"), channels)
+            return self._as("features", names.said("features"), channels)
         if names.says("map", "vector") and count not in (1, 2, 3, 4):
             if shape[1] == shape[2] or names.says("map").startswith(("attention", "attn")):
-                return self._as("features", _said(names, "map", "vector"), "CHW")
-            return self._as("heatmap", _said(names, "map", "vector"), "NHW")
+                return self._as("features", names.said("map", "vector"), "CHW")
+            return self._as("heatmap", names.said("map", "vector"), "NHW")
         return None
 
     def _channels(self, channels: str) -> Guess:
@@ -555,7 +400,7 @@ class _Look:
         if names.hints("segmentation") or (
             count in _SEGMENT_COUNTS and not names.hints("points") and min(self._sides(axis)) >= 16
         ):
-            why = _said(names, "segmentation") if names.hints("segmentation") else (
+            why = names.said("segmentation") if names.hints("segmentation") else (
                 f"it has {count} channels, as many as the classes of a well-known data set"
             )  # fmt: skip
             return self._as("segmentation", why, channels, "scores")
@@ -564,13 +409,13 @@ class _Look:
         if count == 4 and (names.hints("image") or self._colored(axis)):
             return self._as("image", "it has four channels and the values of colours", channels)
         if self.unit and names.says("scores"):
-            return self._as("probability", _said(names, "scores"), channels, "probabilities")
+            return self._as("probability", names.said("scores"), channels, "probabilities")
         return self._as("features", f"it has {count} channels", channels)
 
     def _two_channels(self, channels: str, axis: int) -> Guess:
         if self.unit:
             return self._as("features", "it has two channels from 0 to 1", channels)
-        pair = self.core.arranged((axis, *_others(axis)))
+        pair = self.core.arranged((axis, *others(axis)))
         flat = pair.thinned((1, *pair.at(0, 0).steps(1 << 14))).read().reshape(2, -1)
         flat = flat[:, np.isfinite(flat).all(axis=0)].astype(np.float64)
         spread = flat.std(axis=1) if flat.shape[1] else np.zeros(2)
@@ -586,7 +431,7 @@ class _Look:
             form = "probabilities" if self.unit else "logits"
             return self._as("probability", f"its name says {word!r}", "CHW", form)
         if names.says("image"):
-            return self._as("image", _said(names, "image"), "NHW")
+            return self._as("image", names.said("image"), "NHW")
         if min(shape[1:]) >= 4 and (shape[1] == shape[2] or names.hints("features")):
             return self._as("features", f"it has {shape[0]} maps", "CHW")
         return self._as("heatmap", "it has rows and columns", "NHW")
@@ -599,7 +444,7 @@ class _Look:
         if first and shape[0] in (3, 4) and (bytes_ or names.hints("image")):
             return self._as("image", f"it has {shape[0]} channels", "CHW")
         if names.says("boxes") and (found := self._boxes(self.core.at(0, 0))):
-            return self._as("boxes", found.reason, "N" + _core_axes(found), found.form)
+            return self._as("boxes", found.reason, "N" + core_axes(found), found.form)
         inner = _Look(self.core.at(0, 0), names).guess()
         if inner.kind == "probability":
             return self._as("probability", inner.reason, "CHW", inner.form)
@@ -615,7 +460,7 @@ class _Look:
     def _inside(self, inner: Guess) -> Guess:
         if inner.axes == "?":
             return inner
-        return self._as(inner.kind, inner.reason, "N" + _core_axes(inner), inner.form)
+        return self._as(inner.kind, inner.reason, "N" + core_axes(inner), inner.form)
 
     # boxes and points
 
@@ -623,23 +468,23 @@ class _Look:
         count, width = rows.shape if len(rows.shape) == 2 else (0, 0)
         named = self.names.hints("boxes")
         if 4 <= width <= 7:
-            block = _every(rows, 512)
+            block = some_rows(rows, 512)
             for start in range(width - 3) if width > 4 else (0,):
-                form = _box_form(block[:, start : start + 4], named=bool(named))
-                if form and _rest_fits(block, start):
+                form = box_form(block[:, start : start + 4], named=bool(named))
+                if form and rest_fits(block, start):
                     if not named and not (form == "corners" and len(block) > 1):
                         continue
                     why = (
-                        _said(self.names, "boxes")
+                        self.names.said("boxes")
                         if named
                         else "each row is two corners of a rectangle"
                     )
                     return self._as("boxes", why, "BD", form)
             return None
         if count >= 100 and count > width > 7:
-            block, axes = _every(rows, 512), "BD"
+            block, axes = some_rows(rows, 512), "BD"
         elif width >= 100 and count > 4:
-            block, axes = _every(rows.arranged((1, 0)), 512), "DB"
+            block, axes = some_rows(rows.arranged((1, 0)), 512), "DB"
         else:
             return None
         raw = block[:, :4]
@@ -659,8 +504,8 @@ class _Look:
         word = self.names.hints("points")
         axes = "PD" if len(shape) == 2 else "NPD"
         if word and (shape[-2] <= 10000 and (len(shape) == 2 or shape[0] <= 1000)):
-            return self._as("points", _said(self.names, "points"), axes)
-        known = shape[-2] in _POINT_COUNTS - {5} and shape[-1] in (2, 3)
+            return self._as("points", self.names.said("points"), axes)
+        known = shape[-2] in POINT_COUNTS - {5} and shape[-1] in (2, 3)
         if known and len(shape) == 2 and self._spread(values):
             why = f"it has {shape[-2]} rows of {shape[-1]} numbers, as skeletons have"
             return self._as("points", why, axes)
@@ -668,7 +513,7 @@ class _Look:
 
     @staticmethod
     def _spread(values: Values) -> bool:
-        block = _every(values, 512)
+        block = some_rows(values, 512)
         return bool(np.isfinite(block).all() and (block >= 0).mean() > 0.9)
 
     # what the rules ask about the values
@@ -684,7 +529,7 @@ class _Look:
     def _sums_to_one(self, axis: int) -> bool:
         if not self.unit:
             return False
-        order = (axis, *_others(axis))
+        order = (axis, *others(axis))
         places = self.core.arranged(order)
         few = max(1, (1 << 16) // places.shape[0])
         part = places.thinned((1, *places.at(0, 0).steps(few))).read()
@@ -697,274 +542,3 @@ class _Look:
         top = self.extent.high
         opaque = np.mean(np.isclose(alpha, 1) | np.isclose(alpha, 255))
         return self.extent.low >= 0 and top <= 255 and bool(opaque > 0.5)
-
-
-def score_form(row: npt.NDArray[Any]) -> str:
-    """Tell what the scores of one item are.
-
-    Returns
-    -------
-    str
-        ``probabilities`` (not negative, sum 1), ``log probabilities``, ``independent``
-        (each from 0 to 1), or ``logits``.
-    """
-    values = np.asarray(row, np.float64)
-    if values.size == 0 or not np.isfinite(values).all():
-        return "logits"
-    if values.min() >= 0 and abs(values.sum() - 1) < 5e-3 and values.size > 1:
-        return "probabilities"
-    if values.min() >= 0 and values.max() <= 1:
-        return "independent"
-    if values.max() <= 1e-6 and abs(np.exp(values).sum() - 1) < 5e-3:
-        return "log probabilities"
-    return "logits"
-
-
-# --- shapes --------------------------------------------------------------------------------------
-
-
-def _core(values: Values) -> Values:
-    return values.squeezed()
-
-
-def _expanded(values: Values, core_axes: str) -> str:
-    """Put a ``1`` where the tensor has an axis of one position."""
-    letters = iter(core_axes)
-    return "".join("1" if side == 1 else next(letters, "N") for side in values.shape)
-
-
-def _core_axes(found: Guess) -> str:
-    return found.axes.replace("1", "")
-
-
-def _letters(values: Values, layout: str) -> str:
-    """Give the axes of a tensor whose layout is known; more axes in front count items."""
-    name = layout.upper()
-    rank = len(values.shape)
-    if sorted(name.replace("N", "")) not in (["H", "W"], ["C", "H", "W"]) or name.count("N") > 1:
-        raise ArgumentError(f"there is no layout {layout!r}", "use NCHW, NHWC, NHW, CHW, HWC or HW")
-    core = name.replace("N", "")
-    if rank < len(core):
-        raise ArgumentError(
-            f"{values} has {rank} axes, and layout {layout} has {len(name)}",
-            "give the layout of this tensor, or none",
-        )
-    return "N" * (rank - len(core)) + core
-
-
-def _channels_first(shape: tuple[int, ...]) -> bool:
-    count, rows, columns = shape
-    if min(rows, columns) < 4:
-        return False
-    if rows == columns:
-        return True
-    if count == rows and columns > 4:
-        return False
-    return count < min(rows, columns) and not (columns <= 4 and rows >= 8)
-
-
-def _channels_last(shape: tuple[int, ...]) -> bool:
-    rows, columns, count = shape
-    if min(rows, columns) < 4 or _channels_first(shape):
-        return False
-    return rows == columns or count < min(rows, columns)
-
-
-def _one_channel(shape: tuple[int, ...]) -> bool:
-    """Whether there are several items of two axes and one channel."""
-    return len(shape) == 4 and shape[0] > 1 and (shape[1] == 1) != (shape[3] == 1)
-
-
-def _others(axis: int) -> tuple[int, ...]:
-    return tuple(i for i in range(3) if i != axis)
-
-
-def _coordinates(length: int) -> str:
-    """Tell how many coordinates points of a flat row have, as ``2`` or ``3``."""
-    for each in (3, 2, 5):
-        if length % each == 0 and length // each in _POINT_COUNTS:
-            return str(each)
-    return ""
-
-
-def _every(rows: Values, most: int) -> npt.NDArray[np.float64]:
-    """Read at most so many rows, evenly spread, with all their columns."""
-    step = max(1, -(-rows.shape[0] // most))
-    columns = min(rows.shape[1], 512)
-    block: npt.NDArray[np.float64] = rows[::step, :columns].astype(np.float64)
-    return block
-
-
-def _box_form(block: npt.NDArray[np.float64], *, named: bool) -> str:
-    """Tell whether four columns are rectangles, and how: ``corners``, ``centres`` or ``""``."""
-    full = block[np.isfinite(block).all(axis=1) & (block != 0).any(axis=1)]
-    if not len(full):
-        return "corners" if named and len(block) else ""
-    size = np.abs(full).max()
-    if (full < -0.25 * size).mean() > 0.05:
-        return ""
-    if ((full[:, 2] > full[:, 0]) & (full[:, 3] > full[:, 1])).mean() >= 0.95:
-        return "corners"
-    inside = (full[:, :2] - full[:, 2:] / 2 > -0.1 * size).all(axis=1).mean() > 0.9
-    return "centres" if named and inside and (full[:, 2:] > 0).mean() >= 0.95 else ""
-
-
-def _rest_fits(block: npt.NDArray[np.float64], start: int) -> bool:
-    """Whether the columns beside a rectangle's can be scores, classes or numbers of items."""
-    rest = np.delete(block, slice(start, start + 4), axis=1)
-    for column in rest.T:
-        unit = (column >= -1e-6).all() and (column <= 1 + 1e-6).all()
-        if not unit and not (column == np.rint(column)).all():
-            return False
-    return True
-
-
-def _said(names: _Names, *kinds: str) -> str:
-    own = names.says(*kinds)
-    if own:
-        return f"its name says {own!r}"
-    word = next((names.hints(kind) for kind in kinds if names.hints(kind)), "")
-    return f"the model's name says {word!r}"
-
-
-# --- a kind that was asked for -------------------------------------------------------------------
-
-
-def _of_rank(*axes: str) -> Any:
-    """Choose the axes by the number of axes; more in front count items."""
-    by_rank = {len(each): each for each in axes}
-
-    def choose(core: Values) -> str | None:
-        rank = len(core.shape)
-        if rank in by_rank:
-            return by_rank[rank]
-        most = max(by_rank)
-        return "N" * (rank - most) + by_rank[most] if rank > most else None
-
-    return choose
-
-
-def _asked_image(core: Values) -> str | None:
-    shape = core.shape
-    if len(shape) < 2:
-        return None
-    if len(shape) == 2:
-        return "HW"
-    lead = "N" * (len(shape) - 3)
-    if shape[-3] in (3, 4) and shape[-1] not in (3, 4):
-        return lead + "CHW"
-    return lead + ("HWC" if shape[-1] in (3, 4) else "CHW" if shape[-3] in (3, 4) else "NHW")
-
-
-def _asked_channels(core: Values) -> str | None:
-    shape = core.shape
-    if len(shape) < 3:
-        return "HW" if len(shape) == 2 else None
-    last = _channels_last(shape[-3:])
-    return "N" * (len(shape) - 3) + ("HWC" if last else "CHW")
-
-
-def _asked_planes(core: Values) -> str | None:
-    return "N" * (len(core.shape) - 2) + "HW" if len(core.shape) >= 2 else None
-
-
-def _asked_features(core: Values) -> str | None:
-    axes = _asked_channels(core)
-    return "CHW"[1:] if axes == "HW" else axes
-
-
-def _asked_flow(core: Values) -> str | None:
-    shape = core.shape
-    if len(shape) < 3:
-        return None
-    lead = "N" * (len(shape) - 3)
-    return lead + "CHW" if shape[-3] == 2 else lead + "HWC" if shape[-1] == 2 else None
-
-
-def _asked_boxes(core: Values) -> str | None:
-    shape = core.shape
-    if len(shape) == 1:
-        return "D" if shape[0] >= 4 else None
-    if len(shape) < 2:
-        return None
-    lead = "N" * (len(shape) - 2)
-    if shape[-1] > shape[-2] and shape[-2] >= 5 and shape[-1] >= 100:
-        return lead + "DB"
-    return lead + "BD" if shape[-1] >= 4 else lead + "DB" if shape[-2] >= 4 else None
-
-
-def _asked_points(core: Values) -> str | None:
-    shape = core.shape
-    if len(shape) == 1:
-        return "P" if shape[0] % 2 == 0 or shape[0] % 3 == 0 else None
-    if not shape:
-        return None
-    return "N" * (len(shape) - 2) + "PD" if shape[-1] >= 2 else None
-
-
-def _asked_signal(core: Values) -> str | None:
-    shape = core.shape
-    if not shape:
-        return None
-    return "T" if len(shape) == 1 else "N" * (len(shape) - 2) + "CT"
-
-
-_ASKED = {
-    "image": _asked_image,
-    "heatmap": _asked_planes,
-    "features": _asked_features,
-    "scores": _of_rank("C"),
-    "segmentation": _asked_channels,
-    "probability": _asked_channels,
-    "boxes": _asked_boxes,
-    "points": _asked_points,
-    "depth": _asked_planes,
-    "flow": _asked_flow,
-    "signal": _asked_signal,
-}
-
-_NEEDS = {
-    "image": "an image has rows and columns",
-    "heatmap": "a map has rows and columns",
-    "features": "feature maps have rows and columns",
-    "scores": "scores are a row of numbers",
-    "segmentation": "a segmentation has rows and columns",
-    "probability": "a map has rows and columns",
-    "boxes": "each box has four numbers or more",
-    "points": "each point has two numbers or more",
-    "depth": "a map has rows and columns",
-    "flow": "optical flow has two channels",
-    "signal": "a signal has a row of numbers",
-}
-
-
-def _look_again(found: Guess, values: Values) -> Guess:
-    """Find out the form of a kind that was asked for."""
-    core = _core(values)
-    form = ""
-    if found.kind == "scores":
-        row = core
-        while len(row.shape) > 1:
-            row = row.at(0, 0)
-        form = "counts" if values.is_whole else score_form(row.sample(1 << 16))
-    elif found.kind == "segmentation":
-        form = "ids" if "C" not in found.axes else "scores"
-    elif found.kind == "probability":
-        reach = extent(core)
-        form = "mask" if values.is_whole else (
-            "probabilities" if reach.low >= 0 and reach.high <= 1.0001 else "logits"
-        )  # fmt: skip
-    elif found.kind == "points" and "D" not in found.axes:
-        form = f"{_coordinates(core.shape[0]) or (2 if core.shape[0] % 2 == 0 else 3)} in turn"
-    elif found.kind == "boxes":
-        rows = core
-        while len(rows.shape) > 2:
-            rows = rows.at(0, 0)
-        if len(rows.shape) == 1:
-            block = rows.read()[None].astype(np.float64)
-        else:
-            rows = rows.arranged((1, 0)) if _core_axes(found).endswith("DB") else rows
-            block = _every(rows, 512)
-        form = "candidates" if block.shape[1] > 7 else _box_form(block[:, :4], named=True)
-        form = form or "corners"
-    return Guess(found.kind, found.reason, found.axes, form)

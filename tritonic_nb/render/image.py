@@ -12,14 +12,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb.errors import ArgumentError
-from tritonic_nb.render.picture import Picture
+from tritonic_nb.render.picture import Picture, data_uri
 
 __all__ = [
+    "ROUNDED",
     "Box",
     "Pixels",
     "as_rgb",
     "blend",
     "colors",
+    "embedded",
     "encode_jpeg",
     "encode_png",
     "fit_within",
@@ -29,6 +31,9 @@ __all__ = [
 
 Pixels: TypeAlias = Image.Image | npt.NDArray[Any]
 Box: TypeAlias = tuple[float, float, float, float]
+
+ROUNDED = ";border-radius:8px"
+"""The style of a card that is embedded as JPEG, which has no transparent corners."""
 
 # How much of what the model did not see remains; the rest is a mid grey.
 _UNSEEN = 0.45
@@ -193,6 +198,17 @@ def encode_jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90, subsampling=0)
     return buffer.getvalue()
+
+
+def embedded(image: Image.Image, *, photo: bool = False) -> str:
+    """Write pixels as a ``data:`` address: a photograph as JPEG on white, else a PNG file."""
+    if not photo:
+        return data_uri(encode_png(image))
+    if image.mode == "RGBA":
+        white = Image.new("RGB", image.size, "#ffffff")
+        white.paste(image, mask=image)
+        image = white
+    return data_uri(encode_jpeg(image), "image/jpeg")
 
 
 def _as_uint8(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:

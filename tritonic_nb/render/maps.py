@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb.render.canvas import Drawing, framed, ramp
+from tritonic_nb.render.extent import Extent
 from tritonic_nb.render.image import blend, colors
 from tritonic_nb.render.overlay import Source, contour, tinted
 from tritonic_nb.render.planes import (
     colored,
+    colors_of_odd,
     fitted,
     laid_over,
     levels,
@@ -24,7 +26,7 @@ from tritonic_nb.render.planes import (
     ticks,
 )
 from tritonic_nb.render.plot import SCALE
-from tritonic_nb.render.values import Extent, Values, extent, number
+from tritonic_nb.render.values import Values
 
 __all__ = ["Limits", "feature_grid", "heat_map", "probability"]
 
@@ -76,11 +78,11 @@ def heat_map(
     """
     values = Values.of(thing)
     plane = read_plane(values)
-    reach = extent(Values.of(plane.array))
+    reach = Values.of(plane.array).extent()
     low, high = limits or (reach.low, reach.high)
     alt = f"heat map of {plane.size[0]:,} x {plane.size[1]:,}, {reach}"
     bar = (ramp(colors(colormap)), ticks(reach, low, high))
-    odd = _odd(reach)
+    odd = colors_of_odd(reach)
     if source is not None:
         shown = source.shown()
         small = _averaged(levels(plane.array, low, high), 256)
@@ -175,8 +177,9 @@ def feature_grid(
     order, sampled = _strongest(values) if ordered else (list(range(total)), False)
     chosen = order[: max(1, count)]
     planes = [read_plane(values.at(0, index), _PER_TILE) for index in chosen]
-    reaches = [extent(Values.of(plane.array)) for plane in planes]
-    shared = limits or (_union(reaches) if together else None)
+    reaches = [Values.of(plane.array).extent() for plane in planes]
+    total_reach = reduce(Extent.together, reaches)
+    shared = limits or ((total_reach.low, total_reach.high) if together else None)
     across = _across(len(chosen))
     tile = min(_tile_width(len(chosen)), (_GRID_WIDTH - _GRID_GAP * (across - 1)) // across)
     width, height = fitted(rows, columns, tile, tile)
@@ -190,9 +193,7 @@ def feature_grid(
         mosaic.paste(colored(level, colormap), at)
     bar = (
         ramp(colors(colormap)),
-        [number(v) for v in (shared[1], shared[1] / 2 + shared[0] / 2, shared[0])]
-        if shared
-        else ["highest", "lowest"],
+        ticks(total_reach, *shared) if shared else ["highest", "lowest"],
     )
     canvas, x, y = framed(mosaic, title=title, bar=bar)
     for place, index in enumerate(chosen):
@@ -203,7 +204,7 @@ def feature_grid(
         f"{len(chosen)} of {total:,} maps of {rows:,} x {columns:,}",
         _said_count(len(chosen), total, ordered=ordered, sampled=sampled),
         "one scale for all" if shared else "each from its own lowest to its own highest value",
-        _odd(_total(reaches)),
+        colors_of_odd(total_reach),
         _shrunk((rows, columns), Image.new("1", (width * SCALE, height * SCALE))),
     )
 
@@ -254,34 +255,6 @@ def _across(count: int) -> int:
 
 def _tile_width(count: int) -> int:
     return {1: 420, 2: 320, 3: 224}.get(count, 168)
-
-
-def _union(reaches: Sequence[Extent]) -> Limits:
-    found = [reach for reach in reaches if reach.finite]
-    if not found:
-        return 0.0, 0.0
-    return min(reach.low for reach in found), max(reach.high for reach in found)
-
-
-def _total(reaches: Sequence[Extent]) -> Extent:
-    low, high = _union(reaches)
-    return Extent(
-        low, high, sum(reach.finite for reach in reaches), sum(reach.nans for reach in reaches),
-        sum(reach.infinite for reach in reaches), any(reach.sampled for reach in reaches),
-    )  # fmt: skip
-
-
-def _odd(reach: Extent) -> str:
-    """Tell what the colours beside the map's own mean."""
-    words = [
-        f"{word} is {color}"
-        for count, word, color in (
-            (reach.nans, "NaN", "grey"),
-            (reach.infinite, "infinite", "red"),
-        )
-        if count
-    ]
-    return ", ".join(words)
 
 
 def _shrunk(size: tuple[int, int], image: Image.Image) -> str:

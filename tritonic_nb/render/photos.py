@@ -10,11 +10,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb.render.canvas import Drawing
+from tritonic_nb.render.extent import Extent, number
 from tritonic_nb.render.image import fit_within
 from tritonic_nb.render.planes import every
-from tritonic_nb.render.values import Extent, Values, extent, number
+from tritonic_nb.render.values import Values
 
-__all__ = ["photo", "photo_sheet"]
+__all__ = ["photo", "photo_bytes", "photo_sheet"]
 
 _LARGEST = (640, 480)  # CSS pixels
 _SMALLEST = 224  # the longer side of what is enlarged
@@ -44,7 +45,7 @@ def photo(thing: Any, *, limits: tuple[float, float] | None = None) -> Drawing:
     """
     values = Values.of(thing)
     part, thinned = _part(values, _MOST_PIXELS)
-    level, words = _bytes(part, limits)
+    level, words = photo_bytes(part, limits)
     pixels = Image.fromarray(level)
     rows, columns = values.shape[:2]
     image, width = _sized(pixels, rows, columns)
@@ -74,7 +75,7 @@ def photo_sheet(
     )
     notes: list[str] = []
     parts, thinned = zip(*(_part(item, _MOST_PIXELS // _TILES) for item in chosen), strict=True)
-    together, words = _bytes(np.concatenate(parts), limits)
+    together, words = photo_bytes(np.concatenate(parts), limits)
     notes += [words, thinned[0]]
     for place, level in enumerate(np.split(together, len(parts))):
         pixels = Image.fromarray(level)
@@ -99,14 +100,23 @@ def _part(values: Values, most: int) -> tuple[npt.NDArray[Any], str]:
     return part, f"{every(step)} row and column read" if step > 1 else ""
 
 
-def _bytes(
-    part: npt.NDArray[Any], limits: tuple[float, float] | None
+def photo_bytes(
+    part: npt.NDArray[Any], limits: tuple[float, float] | None = None
 ) -> tuple[npt.NDArray[np.uint8], str]:
+    """Bring pixels to 0..255, and say which numbers are black and white.
+
+    Parameters
+    ----------
+    part
+        ``[rows, columns]`` or ``[rows, columns, 3 or 4]``.
+    limits
+        As for :func:`photo`.
+    """
     if part.dtype == np.bool_:
         return part.astype(np.uint8) * np.uint8(255), ""
     if part.dtype == np.uint8 and limits is None:
         return part, ""
-    reach = extent(Values.of(part))
+    reach = Values.of(part).extent()
     if limits is None:
         unit = _imagenet(part, reach)
         if unit is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tritonic_nb.render.markup import escape, fill, shown
+from tritonic_nb.render.markup import escape, fill, offered, shown
 
 if TYPE_CHECKING:  # Matplotlib is imported when something is drawn
     from matplotlib.figure import Figure
@@ -92,13 +92,8 @@ class Picture:
             "text/html": self.html or self._img(),
             "image/png": base64.b64encode(self.png).decode("ascii"),
         }
-        wanted = {
-            kind: text
-            for kind, text in data.items()
-            if (include is None or kind in include) and (exclude is None or kind not in exclude)
-        }
         metadata = {"image/png": {"width": self.width}} if self.width else {}
-        return wanted, metadata
+        return offered(data, include, exclude), metadata
 
     def _img(self) -> str:
         return fill(

@@ -14,14 +14,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb.errors import ArgumentError
+from tritonic_nb.render.extent import Extent, number
 from tritonic_nb.render.image import Box, colors
-from tritonic_nb.render.values import Extent, Values, number
+from tritonic_nb.render.values import Values
 
 __all__ = [
     "INF_COLOR",
     "NAN_COLOR",
     "Plane",
     "colored",
+    "colors_of_odd",
     "every",
     "fitted",
     "laid_over",
@@ -193,6 +195,14 @@ def ticks(reach: Extent, low: float, high: float) -> list[str]:
     if low == high:
         return [number(low)]
     return [number(value) for value in (high, high / 2 + low / 2, low)]
+
+
+def colors_of_odd(reach: Extent, *, infinite: bool = True) -> str:
+    """Tell what the colours beside a map's own mean, where it has them."""
+    words = ["NaN is grey"] if reach.nans else []
+    if infinite and reach.infinite:
+        words.append("infinite is red")
+    return ", ".join(words)
 
 
 def every(count: int) -> str:

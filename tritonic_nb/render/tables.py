@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tritonic_nb.render.canvas import Canvas, Drawing, heading_height
+from tritonic_nb.render.extent import number
 from tritonic_nb.render.markup import escape, fill, shown
 from tritonic_nb.render.plot import EDGE, MARGIN, MUTED, TEXT, text_width
-from tritonic_nb.render.values import Values, number
+from tritonic_nb.render.values import Values
 
 __all__ = ["numbers_table", "text_table"]
 

@@ -6,25 +6,29 @@ they are converted, or copied from a device.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb.errors import ArgumentError, brief
+from tritonic_nb.render.datatype import datatype_name, triton_name
+from tritonic_nb.render.distant import Distant, Index, Part, fetch_by_parts
+from tritonic_nb.render.extent import Extent
+from tritonic_nb.render.sampling import steps
 
-__all__ = ["Extent", "Values", "extent", "number"]
-
-Index: TypeAlias = "tuple[int | slice, ...]"
+__all__ = ["Values"]
 
 # How many elements stand for all others where only their range is asked for.
 _SAMPLE = 1 << 20
+_DISTANT_SAMPLE = 1 << 16
 
-_HOST = 1  # DLPack's number for the memory of the processor
+_HOST, _CUDA = 1, 2  # DLPack's numbers for the memory of the processor and of CUDA devices
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,17 @@ class Values:
         Triton's name, such as ``FP32``; NumPy's own where Triton has none.
     whole
         The shape as it was given, before anything was taken from it.
+    distant
+        What is copied of it, where it lies in another memory.
     """
 
     shape: tuple[int, ...]
     datatype: str
     whole: tuple[int, ...]
     _read: Callable[[Index], npt.NDArray[Any]]
+    distant: Distant | None = None
+    # The axes from the outermost on, where only parts along the first are at hand.
+    _order: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, thing: Any) -> Values:
@@ -79,23 +88,50 @@ class Values:
         return cls(array.shape, datatype_name(array.dtype), array.shape, read)
 
     @classmethod
-    def _of_device(cls, thing: Any) -> Values:
-        shape = tuple(int(side) for side in thing.shape)
-        name = str(thing.dtype).rpartition(".")[2]  # "torch.float32"
-        datatype = _triton_name(name) or name
+    def of_parts(
+        cls,
+        array: Part,
+        place: str,
+        copy: Callable[[Sequence[Part]], Sequence[npt.NDArray[Any]]],
+    ) -> Values:
+        """Take an array in another memory that gives parts along its first axis only.
+
+        Parameters
+        ----------
+        array
+            What has a shape, a NumPy dtype, and ``[i]`` and ``[i:j]``.
+        place
+            Where it lies, in words.
+        copy
+            Copies several parts of it into this memory.
+        """
+        shape = tuple(array.shape)
+        nbytes = math.prod(shape) * array.dtype.itemsize
+        distant = Distant(shape, nbytes, place, fetch_by_parts(array, copy))
 
         def read(index: Index) -> npt.NDArray[Any]:
-            return _plain(_to_host(thing[index]))
+            return _plain(distant.read(index))
 
-        return cls(shape, datatype, shape, read)
+        name = datatype_name(array.dtype)
+        return cls(shape, name, shape, read, distant, tuple(range(len(shape))))
+
+    @classmethod
+    def _of_device(cls, thing: Any) -> Values:
+        """Take a tensor of a library that gives any part of it."""
+        shape = tuple(int(side) for side in thing.shape)
+        name = str(thing.dtype).rpartition(".")[2]  # "torch.float32"
+        nbytes = math.prod(shape) * _item_nbytes(thing, name)
+        distant = Distant(shape, nbytes, _place(thing), lambda index: _to_host(thing[index]))
+
+        def read(index: Index) -> npt.NDArray[Any]:
+            return _plain(distant.read(index))
+
+        return cls(shape, triton_name(name) or name, shape, read, distant)
 
     @property
     def size(self) -> int:
         """How many elements."""
-        count = 1
-        for side in self.shape:
-            count *= side
-        return count
+        return math.prod(self.shape)
 
     @property
     def is_text(self) -> bool:
@@ -123,7 +159,8 @@ class Values:
             return self._read((*index[:axis], position, *index[axis:]))
 
         shape = self.shape[:axis] + self.shape[axis + 1 :]
-        return replace(self, shape=shape, _read=read)
+        order = tuple(each - (each > axis) for each in self._order if each != axis)
+        return replace(self, shape=shape, _read=read, _order=order)
 
     def thinned(self, steps: Sequence[int]) -> Values:
         """Take every n-th position of each axis."""
@@ -167,104 +204,27 @@ class Values:
             turned: npt.NDArray[Any] = values.transpose([kept.index(axis) for axis in wanted])
             return turned
 
-        return replace(self, shape=tuple(self.shape[axis] for axis in order), _read=read)
+        shape = tuple(self.shape[axis] for axis in order)
+        nesting = tuple(list(order).index(axis) for axis in self._order)
+        return replace(self, shape=shape, _read=read, _order=nesting)
 
     def sample(self, most: int = _SAMPLE) -> npt.NDArray[Any]:
-        """Read evenly spread elements, at most so many."""
+        """Read evenly spread elements, at most so many; fewer from another memory."""
+        if self.distant is not None:
+            most = min(most, _DISTANT_SAMPLE)
         return self.thinned(self.steps(most)).read()
 
-    def steps(self, most: int) -> list[int]:
+    def steps(self, most: int) -> tuple[int, ...]:
         """Tell how far apart to read on each axis to get at most so many elements."""
-        steps = [1] * len(self.shape)
-        left = list(self.shape)
-        while int(np.prod(left, dtype=object)) > most:
-            axis = int(np.argmax(left))
-            steps[axis] += max(1, steps[axis] // 2)
-            left[axis] = -(-self.shape[axis] // steps[axis])
-        return steps
+        return steps(self.shape, most, self._order)
+
+    def extent(self, most: int = _SAMPLE) -> Extent:
+        """Find the range of the values, of a sample of at most so many."""
+        part = self.sample(most)
+        return Extent.of(part, sampled=part.size < self.size)
 
     def __str__(self) -> str:
         return f"{self.datatype} {list(self.whole)}"
-
-
-@dataclass(frozen=True)
-class Extent:
-    """The range of some values.
-
-    Attributes
-    ----------
-    low, high
-        The lowest and the highest finite value; both 0 where there is none.
-    finite, nans, infinite
-        How many there are of each.
-    sampled
-        Whether only some of the values were looked at.
-    """
-
-    low: float
-    high: float
-    finite: int
-    nans: int
-    infinite: int
-    sampled: bool
-
-    @property
-    def flat(self) -> bool:
-        """Whether there are no two different finite values."""
-        return self.low == self.high
-
-    def __str__(self) -> str:
-        odd = [
-            f"{count:,} {word}"
-            for count, word in ((self.nans, "NaN"), (self.infinite, "infinite"))
-            if count
-        ]
-        if not self.finite:
-            said = "no finite value"
-        elif self.flat:
-            said = f"all {number(self.low)}"
-        else:
-            said = f"{number(self.low)} to {number(self.high)}"
-        return ", ".join([said, *odd]) + (" (of a sample)" if self.sampled else "")
-
-
-def extent(values: Values, most: int = _SAMPLE) -> Extent:
-    """Find the range of values, of a sample of at most so many."""
-    part = values.sample(most)
-    sampled = part.size < values.size
-    if part.size == 0 or part.dtype.kind not in "biuf":
-        return Extent(0.0, 0.0, 0, 0, 0, sampled)
-    if part.dtype.kind != "f":
-        return Extent(float(part.min()), float(part.max()), part.size, 0, 0, sampled)
-    finite = np.isfinite(part)
-    count, nans = int(finite.sum()), int(np.isnan(part).sum())
-    good = part if count == part.size else part[finite]
-    low, high = (float(good.min()), float(good.max())) if count else (0.0, 0.0)
-    return Extent(low, high, count, nans, part.size - count - nans, sampled)
-
-
-def number(value: float) -> str:
-    """Write a number for people, in at most nine characters or so."""
-    if abs(value) < 1e6 and value == int(value):
-        return f"{int(value):,}"
-    return f"{value:.3g}"
-
-
-def datatype_name(dtype: np.dtype[Any]) -> str:
-    """Give Triton's name of a NumPy dtype, or NumPy's own where there is none."""
-    if dtype.kind in "OSU":
-        return "BYTES"
-    return _triton_name(dtype.name) or str(dtype)
-
-
-def _triton_name(name: str) -> str:
-    if name == "bool":
-        return "BOOL"
-    match = re.fullmatch(r"(bfloat|float|uint|int)(\d+)", name)
-    if match is None:
-        return ""
-    prefix = {"float": "FP", "bfloat": "BF", "int": "INT", "uint": "UINT"}[match[1]]
-    return f"{prefix}{match[2]}"
 
 
 def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -321,6 +281,20 @@ def _on_device(thing: Any) -> bool:
     if hasattr(thing, "__dlpack_device__"):
         return int(thing.__dlpack_device__()[0]) != _HOST
     return hasattr(thing, "__cuda_array_interface__")
+
+
+def _place(thing: Any) -> str:
+    """Say where a tensor of another library lies."""
+    if not hasattr(thing, "__dlpack_device__"):
+        return "a CUDA device"
+    kind, number = thing.__dlpack_device__()
+    return f"CUDA device {number}" if int(kind) == _CUDA else f"device {number}"
+
+
+def _item_nbytes(thing: Any, name: str) -> int:
+    size = getattr(thing, "itemsize", None) or getattr(thing.dtype, "itemsize", None)
+    bits = re.search(r"\d+$", name)
+    return int(size or (int(bits[0]) // 8 if bits else 1))
 
 
 def _without_gradient(thing: Any) -> Any:
