@@ -4,7 +4,21 @@ BIN := .venv/bin
 ARGS ?=
 TESTS ?= tests notebooks
 
-.PHONY: lab test faults bench lint browser clean
+# What the targets for a GPU run with: .venv; or, where TRITONSERVER is given, what the machine
+# has already, and nothing is installed:
+#   make test-gpu PYTHON=/path/python TRITONSERVER=/path/tritonserver
+# PYTHON needs this package's dependencies, and pytest with pytest-timeout. TRITONSERVER may be a
+# script that sets the server's environment and ends with exec: what Triton's Python backend
+# needs is told in docs/results/README.md.
+ifdef TRITONSERVER
+GPU_PYTHON = PYTHONPATH="$(CURDIR)$${PYTHONPATH:+:$$PYTHONPATH}" \
+	TRITONIC_NB_TRITONSERVER="$(TRITONSERVER)" $(PYTHON)
+else
+GPU_PYTHON = $(BIN)/python
+GPU_READY = gpu-ready
+endif
+
+.PHONY: lab test test-gpu faults bench bench-gpu gpu-ready lint browser clean
 
 lab: .venv/lab
 	$(BIN)/tritonic-nb prepare
@@ -14,6 +28,20 @@ lab: .venv/lab
 test: .venv/test browser
 	$(BIN)/tritonic-nb prepare
 	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 $(TESTS) $(ARGS)
+
+# Each test is skipped, with its reason, where there is no CUDA device. The libraries that are
+# there take part: PyTorch, CuPy, JAX; NVIDIA's examples where TRITONIC_NB_NVIDIA_EXAMPLES names
+# them. TRITONIC_NB_FAKE_GPU=1 runs what can be run without a GPU.
+test-gpu: $(GPU_READY)
+	$(GPU_PYTHON) -m pytest tests/gpu $(ARGS)
+
+# The same ways as `make bench` with CUDA shared memory, and rates of copies: five minutes. The
+# tables are printed, and written to docs/results/gpu-DEVICE.md.
+bench-gpu: $(GPU_READY)
+	$(GPU_PYTHON) -m tritonic_nb.benchmark --gpu --markdown docs/results $(ARGS)
+
+gpu-ready: .venv/test
+	$(BIN)/tritonic-nb prepare
 
 # Processes killed, memory full, calls failing: ten minutes, and a table of what was survived. Without
 # make: TRITONIC_NB_FAULTS=full python -m pytest tests/faults

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import tritonic_nb
+from tests.cuda_relay import THREADS as RELAY_THREADS
 from tritonic_nb.memory import lifeline
 from tritonic_nb.memory.shm_file import KEY_PREFIX, SHM_DIR
 from tritonic_nb.transport import Transport, connect
@@ -141,7 +142,11 @@ def _left(before: dict[str, set[Any]], after: dict[str, set[Any]]) -> dict[str, 
 def _traces(transport: Transport | None) -> dict[str, set[Any]]:
     janitor = str(lifeline.janitor_pid())  # one for each process, for as long as it lives
     return {
-        "threads": {(t.name, t.ident) for t in threading.enumerate() if t.is_alive()},
+        "threads": {
+            (t.name, t.ident)
+            for t in threading.enumerate()
+            if t.is_alive() and not t.name.startswith(RELAY_THREADS)
+        },
         "children": set(_children()) - {janitor},
         "descriptors": set(_open_regions()),
         "regions": {path.name for path in SHM_DIR.glob(f"{KEY_PREFIX}{os.getpid()}-*")},

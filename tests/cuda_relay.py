@@ -18,6 +18,9 @@ from typing import Any
 
 from tests.fake_cuda import FakeCuda
 
+THREADS = "relay-"
+"""How the names of a relay's threads begin, of which each HTTP connection has one."""
+
 
 class Relay:
     """Stands before a server; a session takes it as one.
@@ -62,7 +65,7 @@ class Relay:
 def relay(server: Any, cuda: FakeCuda | None, *, grpc: bool = False) -> Iterator[Relay]:
     """Stand before a server for the length of a block."""
     made = Relay(server, cuda)
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), _handler(made))
+    listener = _Listener(("127.0.0.1", 0), _handler(made))
     listener.daemon_threads = True
     thread = threading.Thread(target=listener.serve_forever, args=(0.05,))
     thread.start()
@@ -76,6 +79,12 @@ def relay(server: Any, cuda: FakeCuda | None, *, grpc: bool = False) -> Iterator
         listener.shutdown()
         listener.server_close()
         thread.join()
+
+
+class _Listener(ThreadingHTTPServer):
+    def process_request_thread(self, *arguments: Any) -> None:
+        threading.current_thread().name = f"{THREADS}http"
+        super().process_request_thread(*arguments)
 
 
 def _handler(relay: Relay) -> type[BaseHTTPRequestHandler]:

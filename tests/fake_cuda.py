@@ -21,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from cuda.bindings import driver
 from cuda.bindings import runtime as real
 
 SHM = Path("/dev/shm")
@@ -28,6 +29,8 @@ PREFIX = "fake_gpu-"
 OK = real.cudaError_t.cudaSuccess
 INVALID = real.cudaError_t.cudaErrorInvalidValue
 MIB = 2**20
+CONTEXT = 0x1000  # the address of the first device's primary context
+WAIT = -1  # in a stream's list: wait for so many of another stream's
 # How many values a function gives besides its status; with an error they are None.
 VALUES = {
     "cudaGetDeviceCount": 1, "cudaGetDevice": 1, "cudaMemGetInfo": 2, "cudaGetDeviceProperties": 1,
@@ -77,8 +80,11 @@ class FakeCuda:
         The names of device memory that a server has open; the relay keeps them.
     freed_while_open
         Those that were freed nevertheless, which is undefined with CUDA.
+    contexts
+        The devices that a context was made on, which costs their memory.
     """
 
+    CUresult = driver.CUresult
     cudaError_t = real.cudaError_t
     cudaMemcpyKind = real.cudaMemcpyKind
     cudaMemoryType = real.cudaMemoryType
@@ -91,6 +97,7 @@ class FakeCuda:
         self.freed_while_open: list[str] = []
         self.device_memory: dict[int, Memory] = {}
         self.pinned: dict[int, Memory] = {}
+        self.contexts: set[int] = set()
         self.streams: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
         self.live_streams: set[int] = set()
         self.events: dict[int, tuple[int, int]] = {}
@@ -102,9 +109,25 @@ class FakeCuda:
     # What a test looks at
 
     @property
+    def context(self) -> int:
+        """The address of this thread's context; 0 where it has none."""
+        return int(getattr(self._current, "context", 0))
+
+    @context.setter
+    def context(self, address: int) -> None:
+        self._current.context = address
+        if address:
+            self.contexts.add(address - CONTEXT)
+
+    @property
     def current(self) -> int:
-        """This thread's device."""
-        return getattr(self._current, "device", 0)
+        """This thread's device: that of its context, or what the runtime would make one on."""
+        return self.context - CONTEXT if self.context else getattr(self._current, "device", 0)
+
+    def _initialise(self) -> int:
+        """Make a context where the thread has none, as most functions do; return the device."""
+        self.context = CONTEXT + self.current
+        return self.current
 
     def names(self) -> list[str]:
         """Return the calls' names, in order."""
@@ -129,7 +152,7 @@ class FakeCuda:
 
     def __getattribute__(self, name: str) -> Any:
         found = object.__getattribute__(self, name)
-        if not name.startswith("cuda") or isinstance(found, type):
+        if not name.startswith(("cuda", "cuCtx")) or isinstance(found, type):
             return found
 
         def call(*arguments: Any) -> Any:
@@ -166,9 +189,18 @@ class FakeCuda:
         if not 0 <= device < self.devices:
             return (real.cudaError_t.cudaErrorInvalidDevice,)
         self._current.device = device
+        self.context = CONTEXT + device
         return (OK,)
 
+    def cuCtxGetCurrent(self) -> Any:
+        return (driver.CUresult.CUDA_SUCCESS, self.context)
+
+    def cuCtxSetCurrent(self, context: int) -> Any:
+        self.context = context
+        return (driver.CUresult.CUDA_SUCCESS,)
+
     def cudaMemGetInfo(self) -> Any:
+        self._initialise()
         return (OK, self.total - self._used(), self.total)
 
     def _used(self) -> int:
@@ -182,7 +214,7 @@ class FakeCuda:
         if self._used() + nbytes > self.total:
             return (real.cudaError_t.cudaErrorMemoryAllocation, None)
         path = SHM / f"{PREFIX}{os.getpid()}-{next(self._numbers)}"
-        memory = Memory(nbytes, self.current, path)
+        memory = Memory(nbytes, self._initialise(), path)
         self.device_memory[memory.address] = memory
         return (OK, memory.address)
 
@@ -204,6 +236,7 @@ class FakeCuda:
         return (OK, handle)
 
     def cudaHostAlloc(self, nbytes: int, _flags: int) -> Any:
+        self._initialise()
         memory = Memory(nbytes, None)
         self.pinned[memory.address] = memory
         return (OK, memory.address)
@@ -217,6 +250,7 @@ class FakeCuda:
         return (OK,)
 
     def cudaPointerGetAttributes(self, address: int) -> Any:
+        self._initialise()
         kinds = self.cudaMemoryType
         for memory in [*self.device_memory.values(), *self.pinned.values()]:
             if memory.holds(address):
@@ -226,16 +260,27 @@ class FakeCuda:
         return (OK, SimpleNamespace(type=kinds.cudaMemoryTypeUnregistered, device=-1))
 
     def cudaStreamCreateWithFlags(self, _flags: int) -> Any:
+        self._initialise()
         stream = next(self._numbers)
         self.live_streams.add(stream)
         return (OK, stream)
 
     def cudaStreamDestroy(self, stream: int) -> Any:
-        self.live_streams.discard(stream)
+        if stream not in self.live_streams:
+            return (INVALID,)
+        self._finish(stream, len(self.streams[stream]))
+        self.live_streams.remove(stream)
+        return (OK,)
+
+    def cudaStreamWaitEvent(self, stream: int, event: int, _flags: int) -> Any:
+        if event not in self.events:
+            return (INVALID,)
+        self.streams[stream].append((WAIT, *self.events[event]))
         return (OK,)
 
     def cudaMemcpyAsync(self, target: int, source: int, nbytes: int, kind: Any, stream: int) -> Any:
         assert kind == real.cudaMemcpyKind.cudaMemcpyDefault
+        self._initialise()
         if stream not in self.live_streams or not nbytes:
             return (INVALID,)
         inside = [
@@ -250,6 +295,7 @@ class FakeCuda:
         return (OK,)
 
     def cudaStreamSynchronize(self, stream: int) -> Any:
+        self._initialise()
         self._finish(stream, len(self.streams[stream]))
         return (OK,)
 
@@ -258,6 +304,7 @@ class FakeCuda:
         return (OK,)
 
     def cudaEventCreateWithFlags(self, _flags: int) -> Any:
+        self._initialise()
         event = next(self._numbers)
         self.events[event] = (0, 0)
         return (OK, event)
@@ -275,7 +322,10 @@ class FakeCuda:
 
     def _finish(self, stream: int, count: int) -> None:
         for target, source, nbytes in self.streams[stream][self._done[stream] : count]:
-            ctypes.memmove(target, source, nbytes)
+            if target == WAIT:
+                self._finish(source, nbytes)
+            else:
+                ctypes.memmove(target, source, nbytes)
         self._done[stream] = max(self._done[stream], count)
 
     def _finish_all(self) -> None:
@@ -288,10 +338,11 @@ def installed(fake: FakeCuda) -> Iterator[FakeCuda]:
     """Have tritonic_nb use it instead of CUDA."""
     from tritonic_nb.memory import cudart
 
-    before = cudart._bindings
-    cudart._bindings = lambda: fake
+    before = cudart._bindings, cudart._driver, cudart._primary
+    cudart._bindings = cudart._driver = lambda: fake
+    cudart._primary = {}
     try:
         yield fake
     finally:
-        cudart._bindings = before
+        cudart._bindings, cudart._driver, cudart._primary = before
         fake.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ from tritonic_nb.errors import (
     NoReplyError,
     NoSpaceError,
     RegionNotVisibleError,
-    SharedMemoryError,
     SharedMemoryUnsupportedError,
     TritonicError,
 )
@@ -43,7 +42,14 @@ class Choice:
         return f"{way}: {self.reason}"
 
 
-def choose(transport: Transport, server: Mapping[str, Any], *, device: int, mode: int) -> Choice:
+def choose(
+    transport: Transport,
+    server: Mapping[str, Any],
+    *,
+    device: int,
+    mode: int,
+    has_gpu: Callable[[], bool],
+) -> Choice:
     """Try which ways work with a server, and choose the best.
 
     System shared memory first: host arrays need no copy to a device and back. Then CUDA
@@ -61,6 +67,8 @@ def choose(transport: Transport, server: Mapping[str, Any], *, device: int, mode
         The CUDA device that the caller would use.
     mode
         The permissions of the regions' files.
+    has_gpu
+        Tells whether this machine has a GPU.
 
     Raises
     ------
@@ -82,7 +90,7 @@ def choose(transport: Transport, server: Mapping[str, Any], *, device: int, mode
     return Choice(
         SharedMemoryType.SYSTEM,
         f"the server at {transport.url} opened a region of this machine's /dev/shm "
-        f"({_about_cuda(server, device)})",
+        f"({_about_cuda(has_gpu())})",
     )
 
 
@@ -151,9 +159,7 @@ def _require(kind: SharedMemoryType, server: Mapping[str, Any], device: int) -> 
         raise SharedMemoryUnsupportedError(f"this server has no {name} shared memory")
 
 
-def _about_cuda(server: Mapping[str, Any], device: int) -> str:
-    try:
-        _require(SharedMemoryType.CUDA, server, device)
-    except SharedMemoryError as error:
-        return error.message.partition(":")[0]  # what, without why
+def _about_cuda(has_gpu: bool) -> str:
+    if not has_gpu:
+        return "CUDA shared memory needs a GPU, and none was found"
     return "CUDA shared memory is there for the asking: shared_memory='cuda'"

@@ -41,6 +41,7 @@ __all__ = [
     "Prepared",
     "as_host_tensor",
     "check_batch_size",
+    "noted",
     "prepare",
     "transform_of",
 ]
@@ -139,6 +140,20 @@ def as_host_tensor(value: Any, spec: TensorSpec) -> npt.NDArray[Any]:
     """
     on_device = DeviceArray.of(value, spec.name)
     return codec.as_tensor(value if on_device is None else on_device.to_numpy(), spec)
+
+
+def noted(inputs: Any) -> Any:
+    """Return inputs for another thread, with arrays of devices as they are for this one.
+
+    Which of a library's streams is the current one is each thread's own.
+    """
+    try:
+        if isinstance(inputs, Mapping):
+            return {name: noted(value) for name, value in inputs.items()}
+        on_device = DeviceArray.of(inputs)
+    except Exception:  # told where it is used, with the input's name
+        return inputs
+    return inputs if on_device is None else on_device
 
 
 def transform_of(model: ModelSpec) -> ImageTransform | None:

@@ -113,8 +113,9 @@ def _registered(transport: Transport) -> dict[str, MemoryKind]:
     owners = {name: pid for name in kinds if (pid := owner_pid(name)) is not None}
     dead = {name: is_orphan(name) for name in owners}
     gone = [name for name, pid in owners.items() if dead[name] is None and not _runs(pid)]
-    # A file that is here under such a name can only be the one that the server has.
-    same_memory = any(is_dead is not None for is_dead in dead.values())
+    # A file that is here under the name of a system region can only be the one that the
+    # server has.
+    same_memory = any(dead[name] is not None for name in owners if kinds[name] == "system")
     if gone and not (same_memory or _shares_memory(transport)):
         gone = []
     return {name: kinds[name] for name in (*(n for n, is_dead in dead.items() if is_dead), *gone)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -33,6 +34,8 @@ from tritonic_nb.transport import MemoryKind, RegionSlice, Transport
 __all__ = ["Need", "RegionSet", "Slot", "answered"]
 
 _MOST_REFUSALS = 3
+_MOST_IDLE_COPIES = 4  # each has 8 MiB of page-locked memory
+_REFUSED = "Connection refused"
 _LAST_WAIT_S = 2.0  # for requests that still use a region when the session closes
 
 # Device memory that a server still used when its session closed. Freeing it then would be
@@ -111,7 +114,8 @@ class RegionSet:
         self._owed: dict[str, RegionDescriptor] = {}
         # Those of them whose memory has to stay until the server has let go of it.
         self._parked: dict[str, Region] = {}
-        self._nobody_listens = False  # as far as was seen when something was to be unregistered
+        self._renewing: list[Region] = []  # being registered anew, and not to be freed meanwhile
+        self._process_gone = False  # the server's, as it seemed when it was asked last
         self._idle_copies: list[CopyStream] = []
         self._refusals: dict[str, int] = {}  # how often the server would not, by name
         self._most_slots = 0
@@ -248,8 +252,8 @@ class RegionSet:
         except BaseException as error:
             with self._lock:
                 self._remove(region, slot)
-                if answered(error):  # else the server may have taken it
-                    self._forget(region.name)
+            if answered(error):  # else the server may have taken it
+                self._forget(region.name)
             raise
         return region
 
@@ -257,7 +261,8 @@ class RegionSet:
         """Register a region."""
         call = self._transport.unregister_call(region.name, _kind_of(region))
         lifeline.registered(region.name, call)
-        region.state = "registered"
+        if region.state == "created":
+            region.state = "registered"
         if region.device_id is None:
             self._transport.register_system(region.name, region.key, region.nbytes, timeout_s)
         else:
@@ -276,9 +281,11 @@ class RegionSet:
         its tensor goes over the wire.
         """
         key = (region.direction, region.tensor)
-        if region.state == "closed":  # by another thread, which had lent it
-            slot.regions.pop(key, None)
-            return
+        with self._lock:
+            if region.state != "registered":  # another thread, which had lent it, removed it
+                slot.regions.pop(key, None)
+                return
+            self._renewing.append(region)
         try:
             self.register(region, timeout_s)
         except RegionNotVisibleError:
@@ -289,8 +296,13 @@ class RegionSet:
             )
             with self._lock:
                 self._remove(region, self._taken.get(region.name))
-                self._forget(region.name)
+            self._forget(region.name)
             slot.regions.pop(key, None)
+        finally:
+            with self._lock:
+                self._renewing.remove(region)
+                if region.state == "quarantined":  # it was removed meanwhile
+                    self._owed[region.name] = region.describe()
 
     def discard(self, region: Region) -> None:
         """Remove a region that its slot needs no longer."""
@@ -311,6 +323,7 @@ class RegionSet:
         if gone:
             self.retire(gone)
         if self._closed:
+            self._leave_parked()
             self._transport.close()
 
     def abandon(self, slot: Slot) -> None:
@@ -325,6 +338,10 @@ class RegionSet:
                 self._remove(region, slot)
                 lifeline.owed(region.name)
             self._end(slot)
+        if self._closed:
+            self.settle()
+            self._leave_parked()
+            self._transport.close()
 
     def _own(self, slot: Slot) -> list[Region]:
         """Return the regions that a slot has taken; those it has borrowed are another's."""
@@ -414,6 +431,9 @@ class RegionSet:
             self._stale |= self._taken.keys()
             free = [region for region in self._all() if region.name not in self._taken]
             self._most_slots = 0
+            copies, self._idle_copies = self._idle_copies, []
+        for each in copies:
+            _close_copies(each)
         return self.retire(free)
 
     def retire(self, regions: Iterable[Region]) -> bool:
@@ -441,12 +461,12 @@ class RegionSet:
         """
         for name, owed in list(self._owed.items()):
             try:
-                self._transport.unregister(name, _kind_of(owed))
+                self._unregister(name, _kind_of(owed))
                 _log.debug("unregistered %s", name)
                 self._forget(name)
             except NoReplyError as error:
                 _log.debug("region %s stays owed: %s", name, error)
-                self._nobody_listens = not error.sent
+                self._process_gone = not error.sent and _REFUSED in error.message
                 return False
             except RegionInUseError:
                 lifeline.owed(name)
@@ -456,7 +476,23 @@ class RegionSet:
                 if self._refusals[name] == _MOST_REFUSALS:
                     self._keep_for_good(name)
                     self._forget(name)
+            self._process_gone = False
         return True
+
+    def _unregister(self, name: str, kind: MemoryKind) -> None:
+        """Unregister a region.
+
+        Raises
+        ------
+        RegionInUseError
+            If a request still uses it. Servers since 2.53 say that it is done, and list a
+            region of a device until it is.
+        """
+        self._transport.unregister(name, kind)
+        if kind == "cuda":
+            listed = self._transport.registered_regions(kind)
+            if any(region.get("name") == name for region in listed):
+                raise RegionInUseError(f"region {name!r} is still in use")
 
     def close(self) -> None:
         """Unregister and remove everything; never stops half-way.
@@ -479,16 +515,9 @@ class RegionSet:
             answers = self.settle()
         with self._lock:
             self._finish_removals()
-            copies, self._idle_copies = self._idle_copies, []
-        for each in copies:
-            each.close()
         for name in list(self._owed):
             lifeline.owed(name)
-        for name in list(self._parked):
-            if self._nobody_listens:  # the server's process is gone, and its mapping with it
-                self._forget(name)
-            else:
-                self._keep_for_good(name)
+        self._leave_parked()
         if self._owed and answers:
             _log.info(
                 "the server at %s still works on a request that was given up, and keeps the memory "
@@ -498,6 +527,14 @@ class RegionSet:
             )
         elif self._owed:
             _log.info("%s is away, with %s", self._transport.url, ", ".join(self._owed))
+
+    def _leave_parked(self) -> None:
+        """Do at the end with device memory what can be done while the server has it."""
+        for name in list(self._parked):
+            if self._process_gone:  # and its mapping with it
+                self._forget(name)
+            else:
+                self._keep_for_good(name)
 
     def _remove(self, region: Region, slot: Slot | None) -> None:
         """Take a region out; one whose removal was interrupted is finished later."""
@@ -522,15 +559,13 @@ class RegionSet:
             self._close_region(region)
 
     def _close_region(self, region: Region) -> None:
-        if region not in self._leaving:
-            self._leaving.append(region)
-        self._parked.pop(region.name, None)
         try:
             region.close()
         except SharedMemoryError as error:
             _log.warning("%s", error)
         else:
-            self._leaving.remove(region)
+            with contextlib.suppress(ValueError):
+                self._leaving.remove(region)
 
     def _finish_removals(self) -> None:
         """Remove what an interrupt, or an error, left half removed."""
@@ -542,10 +577,15 @@ class RegionSet:
         with self._lock:
             region = self._parked.get(name)
             if region is not None:
-                self._close_region(region)
+                if region in self._renewing:  # the server is about to have it again
+                    return
+                self._leaving.append(region)
+                del self._parked[name]
         self._owed.pop(name, None)
         self._refusals.pop(name, None)
         lifeline.unregistered(name)
+        if region is not None:  # without the lock: a device first does what it has to do
+            self._close_region(region)
 
     def _keep_for_good(self, name: str) -> None:
         """Leave a region's memory, if it is a device's, to the end of this process."""
@@ -570,10 +610,17 @@ class RegionSet:
     def return_copies(self, copies: CopyStream) -> None:
         """Take back what :meth:`lend_copies` gave."""
         with self._lock:
-            if not self._closed:
+            if not self._closed and len(self._idle_copies) < _MOST_IDLE_COPIES:
                 self._idle_copies.append(copies)
                 return
+        _close_copies(copies)
+
+
+def _close_copies(copies: CopyStream) -> None:
+    try:
         copies.close()
+    except SharedMemoryError as error:  # CUDA is of no more use, and frees all at the end
+        _log.debug("%s", error)
 
 
 class Slot:
@@ -731,10 +778,12 @@ class Slot:
 
     def give_back(self) -> None:
         """Let others use the regions."""
+        self.return_copies()  # first: what was begun to be copied must not meet theirs
         self._set.give_back(self)
 
     def discard(self, direction: str, tensor: str) -> None:
         """Remove the region of a tensor, which goes over the wire instead."""
+        self.finish_copies()
         region = self.regions.pop((direction, tensor), None)
         if region is not None:
             self._set.discard(region)

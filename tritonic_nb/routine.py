@@ -59,7 +59,7 @@ class ReadyRequest:
 
     def gone(self) -> bool:
         """Whether one of its regions was removed."""
-        return any(region.state == "closed" for region in self.regions.values())
+        return any(region.state != "registered" for region in self.regions.values())
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from tritonic_nb.errors import (
 )
 from tritonic_nb.frames import open_frames
 from tritonic_nb.images import ImageTransform
-from tritonic_nb.inputs import OPTIONS, Prepared, prepare, transform_of
+from tritonic_nb.inputs import OPTIONS, Prepared, noted, prepare, transform_of
 from tritonic_nb.leftovers import Leftovers, find_leftovers
 from tritonic_nb.memory import (
     Region,
@@ -724,7 +724,9 @@ class Session(render.Described):
         """Find out which way works, where that is left to the session."""
         if SharedMemoryType.AUTO not in kinds.values():
             return None
-        choice = choose(self._transport, self._server, device=device, mode=self._mode)
+        choice = choose(
+            self._transport, self._server, device=device, mode=self._mode, has_gpu=_has_gpu
+        )
         _log.debug("auto: %s", choice)
         return choice
 
@@ -896,7 +898,7 @@ class Session(render.Described):
                 "nothing was given to submit; what lies in session.inputs may change meanwhile",
                 "give the inputs, or use infer(), which waits",
             )
-        return self._workers.submit(partial(self.infer, inputs, **options)).future
+        return self._workers.submit(partial(self.infer, noted(inputs), **noted(options))).future
 
     def map(
         self,
@@ -967,7 +969,7 @@ class Session(render.Described):
         if total is not None:
             check_whole(total, 0, "total", "give how many items there are")
         return flight.in_order(
-            flight.jobs_of(self.infer, iterator, options),
+            flight.jobs_of(self.infer, map(noted, iterator), noted(options)),
             flight.in_flight_of(model, in_flight, self._in_flight),
             render.Progress(known if total is None else total, show=progress),
             return_exceptions=return_exceptions,
@@ -1411,6 +1413,11 @@ def _holders(kind: SharedMemoryType, device: int) -> str:
         return holders_text()
     uuids = device_uuids()
     return device_holders_text(uuids[device], label=f"CUDA device {device}") if uuids else ""
+
+
+def _has_gpu() -> bool:
+    """Whether there is a GPU, asked without CUDA: who has used that cannot fork any more."""
+    return bool(devices())
 
 
 def _close(regions: RegionSet, transport: Transport) -> None:

@@ -200,7 +200,7 @@ class InputViews(render.Described, Mapping[str, npt.NDArray[Any]]):
             regions = {
                 name: each.region
                 for name, each in self._given.items()
-                if each.region is not None and each.region.state != "closed"
+                if each.region is not None and each.region.state == "registered"
             }
         return arrays, regions
 

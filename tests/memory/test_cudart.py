@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cuda.bindings import runtime as real
 
-from tests.fake_cuda import MIB, FakeCuda
+from tests.fake_cuda import CONTEXT, MIB, FakeCuda
 from tritonic_nb.errors import (
     NoCudaDeviceError,
     NoSpaceError,
@@ -33,18 +33,18 @@ CALLS: dict[str, Callable[[], Any]] = {
 }
 EVERYWHERE: dict[str, Callable[[], Any]] = {
     **CALLS,
-    "cudaGetDevice": lambda: cudart.device_memory(1),
     "cudaSetDevice": lambda: cudart.device_memory(1),
-    "cudaHostAlloc": lambda: cudart.allocate_pinned(100, []),
-    "cudaFreeHost": lambda: cudart.free_pinned([(0, 1)]),
+    "cudaHostAlloc": lambda: cudart.allocate_pinned(1, 100, []),
+    "cudaFreeHost": lambda: cudart.free_pinned(1, [(0, 1)]),
     "cudaMemcpyAsync": lambda: cudart.copy(1, 2, 3, 4),
     "cudaStreamSynchronize": lambda: cudart.wait_for_stream(4),
-    "cudaStreamDestroy": lambda: cudart.destroy_stream([(0, 4)]),
+    "cudaStreamDestroy": lambda: cudart.destroy_stream(1, [(0, 4)]),
     "cudaEventRecord": lambda: cudart.record(4, 5),
     "cudaEventSynchronize": lambda: cudart.wait_for_event(4),
-    "cudaEventDestroy": lambda: cudart.destroy_event([(0, 4)]),
+    "cudaEventDestroy": lambda: cudart.destroy_event(1, [(0, 4)]),
     "cudaGetDeviceCount": lambda: cudart.check_device(0),
     "cudaPointerGetAttributes": lambda: cudart.device_of(1),
+    "cudaStreamWaitEvent": lambda: cudart.have_wait(4, 5),
 }
 
 
@@ -88,6 +88,7 @@ def test_the_fake_gives_as_many_values_as_the_real_runtime(cuda: FakeCuda) -> No
         "cudaStreamCreateWithFlags": (1,), "cudaEventCreateWithFlags": (2,), "cudaFreeHost": (1,),
         "cudaSetDevice": (0,), "cudaStreamDestroy": (1,), "cudaEventRecord": (1, 2),
         "cudaEventSynchronize": (1,), "cudaEventDestroy": (1,), "cudaStreamSynchronize": (1,),
+        "cudaStreamWaitEvent": (1, 2, 0),
         "cudaMemcpyAsync": (1, 2, 3, real.cudaMemcpyKind.cudaMemcpyDefault, 5),
         "cudaGetErrorString": (real.cudaError_t.cudaErrorUnknown,),
     }  # fmt: skip
@@ -101,9 +102,13 @@ def test_the_fake_gives_as_many_values_as_the_real_runtime(cuda: FakeCuda) -> No
         assert len(given) == len(refused) or name == "cudaGetErrorString", name
 
 
+@pytest.mark.parametrize("before", [0, CONTEXT, CONTEXT + 1])
 @pytest.mark.parametrize("name", CALLS)
-def test_the_device_is_restored(cuda: FakeCuda, name: str) -> None:
-    """After a call that worked and after one that failed, this thread's device is as before."""
+def test_the_device_is_restored(cuda: FakeCuda, name: str, before: int) -> None:
+    """After a call that worked and one that failed, the thread's context is that of before.
+
+    And no context is made on a device that nobody uses.
+    """
     made = cudart.allocate(1, 100, "x", [])
     calls = {**CALLS, "cudaIpcGetMemHandle": lambda: cudart.ipc_handle(1, made, "x"),
              "cudaFree": lambda: cudart.free(1, [(0, made)])}  # fmt: skip
@@ -115,13 +120,24 @@ def test_the_device_is_restored(cuda: FakeCuda, name: str) -> None:
         return inner(*arguments)
 
     object.__setattr__(cuda, name, watched)
+    cuda.context = before
     calls[name]()
     assert seen == [1]  # on the device that was meant
-    assert cuda.current == 0
+    assert cuda.context == before
     cuda.fail[name] = real.cudaError_t.cudaErrorUnknown
     with pytest.raises(SharedMemoryError):
         calls[name]()
-    assert cuda.current == 0
+    assert cuda.context == before
+    assert cuda.contexts == {1, *([before - CONTEXT] if before else [])}
+
+
+def test_the_first_device_may_stay_current(cuda: FakeCuda) -> None:
+    """Where a thread had no context and the first device is used, that is CUDA's own default."""
+    cudart.device_memory(0)
+    assert cuda.context == CONTEXT
+    cuda.calls.clear()
+    cudart.device_memory(0)
+    assert cuda.names() == ["cuCtxGetCurrent", "cudaMemGetInfo"]  # nothing to switch
 
 
 @pytest.mark.parametrize("name", EVERYWHERE)
@@ -135,7 +151,7 @@ def test_every_status_of_every_call_is_our_error(cuda: FakeCuda, name: str) -> N
             EVERYWHERE[name]()
         assert said.name in caught.value.message or isinstance(caught.value, NoSpaceError)
         assert caught.value.remedy
-        assert cuda.current == 0
+        assert cuda.context in (0, CONTEXT)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import subprocess
+import sys
+import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -16,7 +21,6 @@ from cuda.core.utils import StridedMemoryView
 from tests.fake_cuda import FakeCuda
 from tritonic_nb.errors import TensorDatatypeError, TensorShapeError
 from tritonic_nb.memory import DeviceArray, cudart, dlpack
-from tritonic_nb.memory.copies import CopyStream
 from tritonic_nb.tensors.dtypes import DATATYPES, numpy_dtype
 
 NUMERIC = [numpy_dtype(d) for d in DATATYPES if d != "BYTES"]
@@ -24,33 +28,37 @@ SHAPES: list[tuple[int, ...]] = [(2, 3), (3, 1, 2), (7,), (), (2, 0, 3)]
 
 
 class DevicePointer:
-    """An array of another library on the second fake device.
-
-    What is written to it comes late: once the stream that asks for it has been told.
-    """
+    """An array of another library on the second fake device, as yet without its contents."""
 
     def __init__(self, array: npt.NDArray[Any]) -> None:
         self.shape, self.dtype, self.nbytes = array.shape, array.dtype, array.nbytes
         self.address = cudart.allocate(1, max(1, array.nbytes), "theirs", [])
-        self.asked_on: list[Any] = []
         self._late = np.ascontiguousarray(array)
 
-    def arrive(self) -> None:
-        """Have the array's contents written, as its library's stream would by now."""
-        with CopyStream(1) as copies:
-            copies.to_device(self.address, self._late)
+    def arrive(self, stream: int | None = None) -> None:
+        """Have the contents written: at once, or when a stream gets to it."""
+        cuda: Any = cudart._bindings()
+        copy = (self.address, self._late.ctypes.data, self.nbytes)
+        if stream is None:
+            ctypes.memmove(*copy)
+        else:
+            cuda.streams[stream].append(copy)
 
 
 class WithDlpack(DevicePointer):
     """One that speaks DLPack alone, as JAX does."""
 
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        super().__init__(array)
+        self.asked: list[tuple[Any, int]] = []  # on which stream, and on which device
+
     def __dlpack_device__(self) -> tuple[int, int]:
         return (dlpack.CUDA, 1)
 
     def __dlpack__(self, *, stream: Any = None, **_more: Any) -> Any:
-        self.asked_on.append(stream)
-        if stream is not None:
-            self.arrive()
+        cuda: Any = cudart._bindings()
+        self.asked.append((stream, cuda.current))
+        self.arrive(stream)
         return dlpack.capsule_of(
             self, self.address, self.shape, self.dtype, self.__dlpack_device__()
         )
@@ -96,10 +104,6 @@ def test_a_capsule_is_read_by_others_as_it_was_meant() -> None:
                 assert back.dtype == dtype
                 assert back.shape == shape
                 assert np.shares_memory(back, array) or not array.size
-                del back
-            del view
-    gc.collect()
-    assert not dlpack._handed_out
 
 
 def test_capsules_of_others_are_read(cuda: FakeCuda) -> None:
@@ -182,46 +186,132 @@ def test_arrays_of_other_libraries_are_taken(
             assert "cudaMemcpyAsync" not in cuda.names()
             assert taken.to_numpy().tobytes() == array.tobytes()
             cuda.cudaFree(theirs.address)
-    assert cuda.current == 0
+    assert cuda.context == 0
 
 
 def test_what_another_stream_still_writes_is_waited_for(cuda: FakeCuda) -> None:
-    """The copy's own stream is named to DLPack's producer, before the copy."""
+    """DLPack's producer is asked on the array's device; the copy waits for what it still does."""
     theirs = WithDlpack(np.arange(5, dtype=np.float32))
     taken = DeviceArray.of(theirs)
     assert taken is not None
-    with CopyStream(1) as copies:
-        stream = copies.handle
-        target = np.empty(5, np.float32)
-        copies.to_host(taken, target)
-    assert theirs.asked_on == [None, stream]
-    np.testing.assert_array_equal(target, np.arange(5))
+    assert theirs.asked == [(1, 1)]
+    np.testing.assert_array_equal(taken.to_numpy(), np.arange(5))
+    assert cuda.context == 0
+    taken = None
+    gc.collect()
+    assert not cuda.events
     cuda.cudaFree(theirs.address)
 
 
-@pytest.mark.parametrize(
-    ("more", "waits"),
-    [
-        ({"stream": 2}, ("cudaStreamSynchronize", 2)),
-        ({"stream": None}, None),
-        ({"version": 2}, ("cudaDeviceSynchronize",)),
-    ],
-)
-def test_the_interface_s_stream_is_waited_for(
-    cuda: FakeCuda, more: dict[str, Any], waits: tuple[Any, ...] | None
-) -> None:
-    """A stream that is named; nothing where it says so; the device in version 2, which is mute."""
-    theirs = WithInterface(np.ones(3, np.float32), **more)
+def test_what_was_taken_in_one_thread_is_ready_in_another(cuda: FakeCuda) -> None:
+    """A stream is a thread's own to a library: what waits is noted where the array was taken."""
+    theirs = WithDlpack(np.arange(5, dtype=np.float32))
+    taken = DeviceArray.of(theirs)
+    assert taken is not None
+    got: list[Any] = []
+    thread = threading.Thread(target=lambda: got.append(taken.to_numpy()))
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(got[0], np.arange(5))
+    assert len(theirs.asked) == 1
+    cuda.cudaFree(theirs.address)
+
+
+@pytest.mark.parametrize("more", [{"stream": 2}, {"stream": 77}, {"version": 2}])
+def test_the_interface_s_stream_is_waited_for(cuda: FakeCuda, more: dict[str, Any]) -> None:
+    """A stream that is named is; before version 3, where none is named, all of the device."""
+    theirs = WithInterface(np.arange(3, dtype=np.float32), **more)
+    theirs.arrive(more.get("stream", 5))
+    taken = DeviceArray.of(theirs)
+    assert taken is not None
+    np.testing.assert_array_equal(taken.to_numpy(), np.arange(3))
+    cuda.cudaFree(theirs.address)
+
+
+def test_an_interface_that_needs_no_waiting_gets_none(cuda: FakeCuda) -> None:
+    """A stream of None says that the array is there."""
+    theirs = WithInterface(np.ones(3, np.float32), stream=None)
     theirs.arrive()
     cuda.calls.clear()
     taken = DeviceArray.of(theirs)
     assert taken is not None
-    with CopyStream(1) as copies:
-        copies.to_host(taken, np.empty(3, np.float32))
-        until_copy = cuda.calls[: cuda.names().index("cudaMemcpyAsync")]
-        synchronising = [call for call in until_copy if "Synchronize" in call[0]]
-        assert synchronising == ([waits] if waits else [])
+    taken.to_numpy()
+    assert not {"cudaStreamWaitEvent", "cudaDeviceSynchronize"} & set(cuda.names())
     cuda.cudaFree(theirs.address)
+
+
+def test_a_library_that_refuses_dlpack_is_asked_the_other_way(cuda: FakeCuda) -> None:
+    """Where DLPack is refused and there is the CUDA Array Interface, that is taken."""
+
+    class Both(WithInterface):
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return (dlpack.CUDA, 1)
+
+        def __dlpack__(self, **_options: Any) -> Any:
+            raise BufferError("on a different device")
+
+    theirs = Both(np.arange(3, dtype=np.float32))
+    theirs.arrive()
+    taken = DeviceArray.of(theirs)
+    assert taken is not None
+    np.testing.assert_array_equal(taken.to_numpy(), np.arange(3))
+    cuda.cudaFree(theirs.address)
+
+
+def test_what_does_not_tell_where_it_is_is_no_array_of_a_device() -> None:
+    """Arrays spread over several devices, or on other kinds of them, go their way of before."""
+
+    class Spread:
+        def __dlpack_device__(self) -> tuple[int, int]:
+            raise BufferError("on several devices")
+
+    assert DeviceArray.of(Spread()) is None
+
+
+def test_capsules_that_die_with_an_error_pending_or_at_exit() -> None:
+    """A capsule that nobody takes neither swallows an error nor ends the interpreter."""
+    program = """
+import sys
+import numpy as np
+from tests.fake_cuda import FakeCuda, installed
+from tests.memory.test_device_array import WithDlpack
+from tritonic_nb.memory import DeviceArray, dlpack
+
+with installed(FakeCuda()):
+    theirs = WithDlpack(np.arange(3, dtype=np.float32))
+    array = DeviceArray.of(theirs)
+    for wrong in (
+        lambda: dict(a=array.__dlpack__(), b=undefined),
+        lambda: (array.__dlpack__(), 1 / 0),
+        lambda: np.from_dlpack(array),
+    ):
+        try:
+            wrong()
+        except (NameError, ZeroDivisionError, RuntimeError, BufferError) as error:
+            print(type(error).__name__)
+
+class Host:
+    def __dlpack__(self, **options):
+        return dlpack.capsule_of(self, kept.ctypes.data, (3,), kept.dtype, (1, 0))
+
+    def __dlpack_device__(self):
+        return (1, 0)
+
+kept = np.arange(3.0)
+cycle = [np.from_dlpack(Host())]
+cycle.append(cycle)
+sys.last_of_all = np.from_dlpack(Host())
+np.last_of_all = np.from_dlpack(Host())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    errors = done.stdout.split()
+    assert errors[:2] == ["NameError", "ZeroDivisionError"]
+    assert errors[2] in ("RuntimeError", "BufferError")
+    assert not done.stderr
 
 
 def test_strides_that_say_nothing_count_as_contiguous(cuda: FakeCuda) -> None:

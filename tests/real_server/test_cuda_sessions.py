@@ -27,7 +27,7 @@ from cuda.bindings import runtime as real
 import tritonic_nb
 from tests.conftest import TEST_URL
 from tests.cuda_fixtures import address, cuda, gpu_server, open_session  # noqa: F401
-from tests.cuda_relay import Relay
+from tests.cuda_relay import Relay, relay
 from tests.fake_cuda import MIB, FakeCuda
 from tests.memory.test_device_array import WithDlpack, WithInterface
 from tests.real_server.test_flight import (  # noqa: F401
@@ -64,17 +64,21 @@ from tests.real_server.test_views import (  # noqa: F401
     test_every_input_has_to_be_filled,
     test_other_inferences_leave_the_filled_inputs_alone,
 )
+from tritonic_nb import regions
 from tritonic_nb.errors import (
     NoCudaDeviceError,
     NoSpaceError,
+    RegionInUseError,
     RegionNotVisibleError,
     ServerTimeoutError,
+    ServerUnreachableError,
     SharedMemoryError,
     TensorDatatypeError,
     TensorShapeError,
 )
 from tritonic_nb.memory import DeviceArray, SharedMemoryType, cudart
 from tritonic_nb.memory.shm_file import SHM_DIR
+from tritonic_nb.regions import Need, Slot
 
 Open = Callable[..., tritonic_nb.Session]
 ONES = np.ones((1, 16), np.int32)
@@ -104,7 +108,8 @@ def test_tensors_lie_on_the_device(open_session: Open, gpu_server: Relay, cuda: 
     assert {r.name for r in session.regions} == set(gpu_server.registered)
     assert {told["device_id"] for told in gpu_server.registered.values()} == {1}
     assert {m.address for m in cuda.device_memory.values()} == {r.address for r in session.regions}
-    assert cuda.current == 0
+    assert cuda.context == 0
+    assert cuda.contexts == {1}
     session.close()
     assert not cuda.device_memory
 
@@ -309,6 +314,265 @@ def test_memory_stays_until_the_server_has_let_go_of_it(
     assert len(cuda.device_memory) == 4
 
 
+def in_use(*_arguments: Any) -> None:
+    raise RegionInUseError("the region is currently in use")
+
+
+def test_memory_that_a_server_keeps_is_left_to_the_end(
+    open_session: Open, cuda: FakeCuda, gpu_server: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a server still uses when a session closes, or after that, is never freed under it."""
+    kept: list[Any] = []
+    monkeypatch.setattr(regions, "_kept_for_good", kept)
+    session = open_session("simple")
+    session.infer(INPUT0=ONES, INPUT1=ONES)
+    transport: Any = session._transport
+    there, go = threading.Event(), threading.Event()
+
+    def infer(*_arguments: Any) -> Any:
+        there.set()
+        go.wait(30)
+        raise ServerTimeoutError("no reply came in time")
+
+    def late() -> None:
+        with pytest.raises(ServerTimeoutError):
+            session.infer(INPUT0=ONES, INPUT1=ONES)
+
+    transport.infer = infer
+    thread = threading.Thread(target=late)
+    thread.start()
+    there.wait(30)
+    unregister, transport.unregister = transport.unregister, in_use
+    session.close()  # it waits for two seconds
+    assert len(cuda.device_memory) == 4
+    go.set()
+    thread.join()
+    gc.collect()
+    assert not cuda.freed_while_open
+    assert len(cuda.device_memory) == len(kept) == 4
+    for region in kept:  # as the server does some day
+        unregister(region.name, "cuda")
+        region.close()
+
+
+def test_a_server_that_was_away_once_is_not_gone(
+    open_session: Open, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused connection of long ago frees nothing that the server uses at the close."""
+    kept: list[Any] = []
+    monkeypatch.setattr(regions, "_kept_for_good", kept)
+    session = open_session("simple")
+    session.infer(INPUT0=ONES, INPUT1=ONES)
+    transport: Any = session._transport
+    unregister = transport.unregister
+
+    def away(*_arguments: Any) -> None:
+        error = ServerUnreachableError("no Triton server answers: Connection refused")
+        error.sent = False
+        raise error
+
+    transport.unregister = away
+    session.unregister()
+    transport.unregister = unregister
+    assert session.infer(INPUT0=ONES, INPUT1=ONES)["OUTPUT0"][0, 0] == 2  # and it settles
+    transport.unregister = in_use
+    session.close()
+    gc.collect()
+    assert not cuda.freed_while_open
+    assert len(cuda.device_memory) == len(kept) == 4
+    for region in kept:
+        unregister(region.name, "cuda")
+        region.close()
+
+
+def test_a_server_that_ended_keeps_no_memory(server: Any, cuda: FakeCuda, protocol: str) -> None:
+    """When the server's process is gone, close() frees all that it had open."""
+    with contextlib.ExitStack() as stack:
+        gone = stack.enter_context(relay(server, cuda, grpc=True))
+        session = tritonic_nb.Session(
+            gone, "simple", load=True, shared_memory="cuda", protocol=protocol
+        )
+        session.infer(INPUT0=ONES, INPUT1=ONES)
+        names = set(gone.registered)
+        stack.pop_all().close()
+    gone.restarted()
+    session.close()
+    gc.collect()
+    assert not cuda.left()
+    with tritonic_nb.Session(server) as other:  # the real one has them
+        for name in names:
+            other._transport.unregister(name)
+
+
+def test_a_server_that_lets_go_later_is_believed_later(
+    open_session: Open, cuda: FakeCuda, gpu_server: Relay
+) -> None:
+    """One that answers at once and lists a region until its request ends has it until then."""
+    session = open_session("simple")
+    session.infer(INPUT0=ONES, INPUT1=ONES)
+    transport: Any = session._transport
+    listed = [{"name": region.name} for region in session.regions]
+    inner = transport.registered_regions
+    transport.registered_regions = lambda *_kind: listed
+    session.unregister()
+    assert len(cuda.device_memory) == 4
+    assert {r.state for r in session.regions} == {"quarantined"}
+    transport.registered_regions = inner
+    session.unregister()
+    assert not cuda.device_memory
+
+
+def test_a_region_that_is_leaving_is_not_registered_again(
+    open_session: Open, cuda: FakeCuda, gpu_server: Relay
+) -> None:
+    """Lent to a request whose registration was lost, a region goes once, and for good."""
+    session = open_session("simple")
+    session.inputs["INPUT0"][:] = 5
+    session.inputs["INPUT1"][:] = 2
+    assert session.infer()["OUTPUT0"][0, 0] == 7
+    transport: Any = session._transport
+    unregister = transport.unregister
+    own = session._regions
+    lent = [region for region in own._all() if region.direction == "input"]
+    slot = own.slot()
+    for region in lent:
+        slot.borrow(region)
+
+    def meanwhile(name: str, kind: Any) -> None:
+        unregister(name, kind)
+        slot.register_again(5.0)  # another thread, before this one hears of it
+
+    transport.unregister = meanwhile
+    session.unregister()
+    transport.unregister = unregister
+    assert not slot.regions
+    assert not cuda.freed_while_open
+    assert not gpu_server.registered
+    gc.collect()
+    assert not cuda.device_memory
+
+
+def test_a_request_without_room_leaves_nothing_under_way(
+    open_session: Open, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that gives its regions back for want of room writes no more to them."""
+    session = open_session("simple")
+    place = Slot.place
+    waiting = threading.Event()
+    answers: dict[str, int] = {}
+
+    def no_room_once(self: Slot, need: Any, timeout_s: float) -> Any:
+        first = threading.current_thread().name == "A" and not waiting.is_set()
+        if first and need.tensor == "INPUT1":
+            waiting.set()
+            raise NoSpaceError("no room")
+        return place(self, need, timeout_s)
+
+    monkeypatch.setattr(Slot, "place", no_room_once)
+    third = session._regions.slot()
+    third.thread = -1  # another request, for which A waits
+    place(third, Need("input", "other", 100, SharedMemoryType.CUDA, 1), 5)
+    transport: Any = session._transport
+    infer = transport.infer
+
+    def late(request: Any, timeout_s: float) -> Any:
+        cuda.cudaDeviceSynchronize()  # the device goes on with all that it was given
+        return infer(request, timeout_s)
+
+    transport.infer = late
+
+    def ask(value: int) -> None:
+        result = session.infer(INPUT0=value * ONES, INPUT1=ONES)
+        answers[threading.current_thread().name] = int(result["OUTPUT0"][0, 0])
+
+    a = threading.Thread(target=ask, args=(100,), name="A")
+    a.start()
+    assert waiting.wait(10)
+    time.sleep(0.2)
+    b = threading.Thread(target=ask, args=(1,), name="B")
+    b.start()
+    b.join(20)
+    third.give_back()
+    a.join(20)
+    assert answers == {"A": 101, "B": 2}
+
+
+def test_too_little_pinned_memory_is_waited_for_or_told(open_session: Open, cuda: FakeCuda) -> None:
+    """Where the driver gives no more page-locked memory, that is told, and the next one works."""
+    session = open_session("identity_fp32")
+    big = np.ones((2048, 1024), np.float32)
+    for nth in range(4):
+        session.unregister()  # its idle staging too
+        cuda.fail["cudaHostAlloc"] = (nth, real.cudaError_t.cudaErrorMemoryAllocation)
+        with contextlib.suppress(NoSpaceError):
+            session.infer(big)
+        cuda.fail.pop("cudaHostAlloc", None)
+        np.testing.assert_array_equal(session.infer(big)["OUTPUT0"], big)
+
+
+def test_little_pinned_memory_is_kept(open_session: Open, cuda: FakeCuda) -> None:
+    """After many requests at a time, staging for a few is kept, and none after a switch."""
+    session = open_session("identity_fp32", in_flight=12)
+    x = np.ones((100, 100), np.float32)
+    assert len(list(session.map([x] * 60, progress=False))) == 60
+    assert len(cuda.live_streams) <= 4
+    session.set_shared_memory("none")
+    session.infer(x)
+    assert not cuda.left()
+
+
+def test_where_cuda_broke_close_still_does_the_rest(
+    open_session: Open, cuda: FakeCuda, gpu_server: Relay
+) -> None:
+    """After a fault on the device every call fails; close() unregisters all the same."""
+    session = open_session("simple")
+    session.infer(INPUT0=ONES, INPUT1=ONES)
+    broken = real.cudaError_t.cudaErrorIllegalAddress
+    names = [name for name in vars(FakeCuda) if name.startswith("cuda")]
+    cuda.fail.update(dict.fromkeys(names, broken))
+    with pytest.raises(SharedMemoryError, match="restart the kernel|of no more use"):
+        session.infer(INPUT0=ONES, INPUT1=ONES)
+    session.close()
+    cuda.fail.clear()
+    assert session.closed
+    assert not gpu_server.registered
+    for pointer in list(cuda.device_memory):
+        cuda.cudaFree(pointer)
+    for pointer in list(cuda.pinned):
+        cuda.cudaFreeHost(pointer)
+    for stream in list(cuda.live_streams):
+        cuda.cudaStreamDestroy(stream)
+    for event in list(cuda.events):
+        cuda.cudaEventDestroy(event)
+
+
+def test_arrays_of_a_device_are_taken_where_they_are_given(
+    open_session: Open, cuda: FakeCuda
+) -> None:
+    """Submit and map ask a library in the caller's thread, whose streams are those that count."""
+    session = open_session("identity_fp32")
+    x = np.random.default_rng(3).random((3, 5), np.float32)
+    threads: list[str] = []
+
+    class Watched(WithDlpack):
+        def __dlpack__(self, **options: Any) -> Any:
+            threads.append(threading.current_thread().name)
+            return super().__dlpack__(**options)
+
+    made = [Watched(n * x) for n in range(5)]
+    here = threading.current_thread().name
+    np.testing.assert_array_equal(session.submit(made[1]).result()["OUTPUT0"], x)
+    np.testing.assert_array_equal(session.submit(INPUT0=made[2]).result()["OUTPUT0"], 2 * x)
+    for n, result in enumerate(session.map(made, progress=False)):
+        np.testing.assert_array_equal(result["OUTPUT0"], n * x)
+    results = session.map([{"INPUT0": each} for each in made], progress=False)
+    for n, result in enumerate(results):
+        np.testing.assert_array_equal(result["OUTPUT0"], n * x)
+    assert set(threads) == {here}
+    for each in made:
+        cuda.cudaFree(each.address)
+
+
 def _gives_up(*_arguments: Any) -> Any:
     raise ServerTimeoutError("no reply came in time")
 
@@ -452,7 +716,8 @@ def test_auto_takes_the_device_where_dev_shm_is_not_shared(
     """With a device and a server that opens its memory, auto has a second best way."""
     from tritonic_nb.transport import HttpTransport
 
-    assert "for the asking" in open_session("simple", shared_memory="auto").shared_memory_reason
+    reason = open_session("simple", shared_memory="auto").shared_memory_reason
+    assert reason.startswith("system shared memory")
 
     def refuses(*_arguments: Any) -> None:
         raise RegionNotVisibleError("registering: unable to open shared memory region")

@@ -114,6 +114,16 @@ def test_loading_twice_loads_once(embedded: Server, caller: Caller) -> None:
     caller.unload("identity_fp32")
 
 
+def test_the_identity_for_devices_answers_host_tensors_too(caller: Caller) -> None:
+    """identity_fp32_device takes what comes without a GPU, empty tensors included."""
+    caller.load("identity_fp32_device")
+    for shape in ((2, 3), (1, 100_000), (0, 4)):
+        array = np.random.default_rng(0).random(shape, dtype=np.float32)
+        got = caller.infer("identity_fp32_device", INPUT0=array).as_numpy("OUTPUT0")
+        assert np.array_equal(got, array)
+    caller.unload("identity_fp32_device")
+
+
 @pytest.mark.parametrize("datatype", DTYPES)
 def test_identity_answers_every_datatype(caller: Caller, datatype: str) -> None:
     """identity_* gives back what it was given, bit by bit."""

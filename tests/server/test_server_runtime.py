@@ -25,6 +25,7 @@ from tritonic_nb.server.runtime import (
     open_prepared,
     remove_runtime,
     runtime_name,
+    unlinked_driver,
     write_manifest,
 )
 
@@ -238,3 +239,27 @@ def test_only_runtimes_in_the_cache_are_removed(cache: Path, tmp_path: Path) -> 
         with pytest.raises(ArgumentError):
             remove_runtime(folder)
         assert folder.exists()
+
+
+def test_the_driver_is_found_by_the_name_that_triton_looks_for(tmp_path: Path) -> None:
+    """Where a container has libcuda.so.1 alone the server gets a link; else nothing is added."""
+    bare, linked = tmp_path / "bare", tmp_path / "linked"
+    for folder, names in ((bare, ["libcuda.so.1"]), (linked, ["libcuda.so", "libcuda.so.1"])):
+        folder.mkdir()
+        for name in names:
+            (folder / name).touch()
+    assert unlinked_driver(f"{tmp_path}:{bare}") == bare / "libcuda.so.1"
+    assert unlinked_driver(f"{bare}:{linked}") is None
+
+
+def test_the_server_gets_the_drivers_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder of its own that stands on its library path."""
+    (tmp_path / "driver").mkdir()
+    (tmp_path / "driver/libcuda.so.1").touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path / "driver"))
+    monkeypatch.setattr("tritonic_nb.server.runtime.DRIVER_FOLDERS", ())
+    place = tmp_path / "place"
+    place.mkdir()
+    variables = prepare().environment(place)
+    assert (place / "lib/libcuda.so").resolve() == tmp_path / "driver/libcuda.so.1"
+    assert str(place / "lib") in variables["LD_LIBRARY_PATH"].split(os.pathsep)

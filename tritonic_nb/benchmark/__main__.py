@@ -10,14 +10,19 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from tritonic_nb.benchmark.interrupts import handled
 from tritonic_nb.benchmark.plot import plot
 from tritonic_nb.benchmark.run import FULL, QUICK, Amount, run
 from tritonic_nb.errors import ArgumentError, TritonicError
 
+if TYPE_CHECKING:
+    from tritonic_nb.benchmark.gpu_run import GpuAmount
+
 __all__ = ["main"]
 
+_Amount = TypeVar("_Amount", Amount, "GpuAmount")
 _UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2}
 _MOST_NBYTES = 2**30
 _LONGEST_S = 86_400.0
@@ -38,32 +43,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, whatever the figures; 1 after an error that was told on
         standard error; 130 after an interrupt.
     """
-    options = _parser().parse_args(arguments)
+    options = _checked(_parser(), arguments)
     try:
         for path in (options.json, options.plot):
             _check_file(path)
+        if options.markdown is not None:
+            # Its name in a folder is known only when the device is.
+            is_folder = options.markdown.is_dir()
+            _check_file(options.markdown / "x" if is_folder else options.markdown)
         with handled():
-            report = run(
-                _amount(options),
-                url=options.url,
-                grpc_url=options.grpc_url,
-                model=options.model,
-                profiled=options.profile,
-                progress=lambda line: print(f"measuring: {line}", file=sys.stderr, flush=True),
-            )
+            if options.gpu is None:
+                _run(options)
+            else:
+                _run_gpu(options)
     except TritonicError as error:
         print(f"tritonic_nb.benchmark: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("tritonic_nb.benchmark: interrupted", file=sys.stderr)
         return 130
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    report = run(
+        _amount(options, QUICK if options.quick else FULL),
+        url=options.url,
+        grpc_url=options.grpc_url,
+        model=options.model or "identity_fp32",
+        profiled=options.profile,
+        progress=_tell,
+    )
     print(report.text())
     if options.json:
         document = json.dumps(report.document(), indent=2)
         options.json.write_text(f"{document}\n", encoding="utf-8")
     if options.plot and report.sizes:
         plot(report.ways, report.sizes).save(options.plot)
-    return 0
+
+
+def _run_gpu(options: argparse.Namespace) -> None:
+    # Imported here: nobody else needs CUDA.
+    from tritonic_nb.benchmark import gpu_run
+
+    report = gpu_run.run_gpu(
+        _amount(options, gpu_run.QUICK if options.quick else gpu_run.FULL),
+        device=options.gpu,
+        url=options.url,
+        grpc_url=options.grpc_url,
+        model=options.model or gpu_run.MODEL,
+        progress=_tell,
+    )
+    print(report.markdown())
+    if options.markdown:
+        print(f"written to {report.save(options.markdown)}", file=sys.stderr)
+
+
+def _tell(line: str) -> None:
+    print(f"measuring: {line}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,15 +132,40 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--grpc-url", metavar="HOST:PORT", help="the same server's gRPC port")
     parser.add_argument(
         "--model",
-        default="identity_fp32",
         help="one that answers one FP32 tensor of two dynamic dimensions with itself "
-        "(default: %(default)s)",
+        "(default: identity_fp32; with --gpu, identity_fp32_device)",
+    )
+    parser.add_argument(
+        "--gpu",
+        type=_device,
+        nargs="?",
+        const=0,
+        metavar="DEVICE",
+        help="compare CUDA shared memory on a device, by CUDA's number (default: 0), with the "
+        "others, and measure the rates of copies",
+    )
+    parser.add_argument(
+        "--markdown",
+        type=Path,
+        metavar="PATH",
+        help="with --gpu: write the tables to a file, or into a folder under the device's name",
     )
     return parser
 
 
-def _amount(options: argparse.Namespace) -> Amount:
-    amount = QUICK if options.quick else FULL
+def _checked(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    """Return the options, those that go together."""
+    options = parser.parse_args(arguments)
+    if options.gpu is None and options.markdown:
+        parser.error("--markdown goes with --gpu")
+    if options.gpu is not None and (options.json or options.plot or options.profile):
+        parser.error("--json, --plot and --profile do not go with --gpu")
+    return options
+
+
+def _amount(options: argparse.Namespace, amount: _Amount) -> _Amount:
     asked = {name: getattr(options, name) for name in ("sizes", "seconds", "rounds")}
     return replace(amount, **{name: value for name, value in asked.items() if value is not None})
 
@@ -130,6 +192,12 @@ def _seconds(text: str) -> float:
     if not 0 < seconds <= _LONGEST_S:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
     return seconds
+
+
+def _device(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no device's number from 0")
+    return int(text)
 
 
 def _rounds(text: str) -> int:

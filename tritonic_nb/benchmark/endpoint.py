@@ -36,6 +36,8 @@ class Endpoint:
         Triton's version.
     embedded
         Whether the server is the embedded one, which takes models.
+    device
+        The CUDA device, for the ways through CUDA shared memory.
     """
 
     url: str
@@ -46,6 +48,7 @@ class Endpoint:
     output: str = "OUTPUT0"
     server_version: str = ""
     embedded: bool = False
+    device: int = 0
 
     @property
     def address(self) -> tuple[str, int]:

@@ -44,15 +44,21 @@ class Machine:
         return self.load > _QUIET_LOAD * self.cores
 
 
-def this_machine() -> Machine:
-    """Return the machine as it is now."""
+def this_machine(*also: str) -> Machine:
+    """Return the machine as it is now.
+
+    Parameters
+    ----------
+    also
+        Further libraries whose versions matter.
+    """
     return Machine(
         cpu=_cpu(),
         cores=len(os.sched_getaffinity(0)),
         system=f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         python=platform.python_version(),
         load=round(os.getloadavg()[0], 2),
-        libraries={name: _version(name) for name in _LIBRARIES},
+        libraries={name: _version(name) for name in (*_LIBRARIES, *also)},
     )
 
 

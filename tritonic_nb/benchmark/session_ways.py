@@ -33,6 +33,7 @@ class SessionCopies(Way):
                 endpoint.model,
                 headers=endpoint.headers,
                 shared_memory=self.kind,
+                device=endpoint.device,
                 timeout=TIMEOUT_S,
             )
         )

@@ -78,7 +78,10 @@ def opened(kinds: Sequence[type[Way]], endpoint: Endpoint, nbytes: int) -> Itera
     except BaseException as error:
         # A view that a failed exchange still has would keep tritonclient's region from closing.
         traceback.clear_frames(error.__traceback__)
-        if isinstance(error, InferenceServerException):
+        # Of its CUDA utilities, the class is there only with cuda-python.
+        if isinstance(error, InferenceServerException) or (
+            type(error).__name__ == "CudaSharedMemoryException"
+        ):
             raise ServerRefusedError(f"tritonclient: {error}") from error
         if isinstance(error, OSError):  # from a socket, tritonclient's or the bare one
             raise ServerUnreachableError(

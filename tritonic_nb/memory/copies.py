@@ -39,6 +39,8 @@ class PinnedMemory:
 
     Parameters
     ----------
+    device
+        The number of the CUDA device whose context has it; all devices copy from it.
     nbytes
         How much, in bytes.
 
@@ -48,11 +50,12 @@ class PinnedMemory:
         If the driver does not give it.
     """
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, device: int, nbytes: int) -> None:
+        self._device = device
         self._held: list[Any] = []
         # In place before the memory is; in a forked child it is the parent's.
-        weakref.finalize(self, _free_pinned, self._held, os.getpid()).atexit = False
-        self.address = cudart.allocate_pinned(nbytes, self._held)
+        weakref.finalize(self, _free_pinned, device, self._held, os.getpid()).atexit = False
+        self.address = cudart.allocate_pinned(device, nbytes, self._held)
         self.nbytes = nbytes
 
     @property
@@ -71,13 +74,13 @@ class PinnedMemory:
 
     def free(self) -> None:
         """Free it now: nobody has an array of it."""
-        cudart.free_pinned(self._held)
+        cudart.free_pinned(self._device, self._held)
 
 
-def _free_pinned(held: list[Any], owner_pid: int) -> None:
+def _free_pinned(device: int, held: list[Any], owner_pid: int) -> None:
     if os.getpid() == owner_pid:
         try:
-            cudart.free_pinned(held)
+            cudart.free_pinned(device, held)
         except TritonicError as error:  # nobody is there to hear of it
             _log.debug("%s", error)
 
@@ -85,8 +88,8 @@ def _free_pinned(held: list[Any], owner_pid: int) -> None:
 class _Block:
     """A piece of pinned memory that is filled from its start on, and what is to come of it."""
 
-    def __init__(self, event: int) -> None:
-        self.memory = PinnedMemory(_BLOCK_NBYTES)
+    def __init__(self, device: int, event: int) -> None:
+        self.memory = PinnedMemory(device, _BLOCK_NBYTES)
         self.bytes = self.memory.array()
         self.event = event  # has happened when the device is done with it
         self.used = 0
@@ -130,7 +133,7 @@ class CopyStream:
         self._at = 0  # the block that is being filled
         self._kept: list[Any] = []  # what the copies under way read
         self._busy = False
-        self._held = _Held()
+        self._held = _Held(device)
         self._blocks = self._held.blocks
         # In place before anything is made.
         self._finalizer = weakref.finalize(self, _destroy, self._held, os.getpid())
@@ -143,9 +146,14 @@ class CopyStream:
         A host array of any layout and byte order may be changed at once, unless it lies
         in pinned memory; an array of a device may not before :meth:`finish`.
         """
+        with cudart.on(self.device):
+            self._to_device(address, array)
+
+    def _to_device(self, address: int, array: npt.NDArray[Any] | DeviceArray) -> None:
         self._busy = True
         if not isinstance(array, np.ndarray):
-            self._kept += (array, array.wait_on(self.handle))
+            self._kept.append(array)
+            array.wait_on(self.handle)
             cudart.copy(address, array.address, array.nbytes, self.handle)
             return
         pinned = array.nbytes >= _ASK_FROM_NBYTES and array.flags.c_contiguous
@@ -171,23 +179,27 @@ class CopyStream:
             Contiguous, in row-major order.
         """
         self._busy = True
-        for piece in _pieces(target):
-            part = self._room(piece.nbytes)
-            cudart.copy(part.ctypes.data, address, part.nbytes, self.handle)
-            delivery = (part.view(piece.dtype).reshape(piece.shape), piece)
-            self._blocks[self._at].deliveries.append(delivery)
-            address += piece.nbytes
+        with cudart.on(self.device):
+            for piece in _pieces(target):
+                part = self._room(piece.nbytes)
+                cudart.copy(part.ctypes.data, address, part.nbytes, self.handle)
+                delivery = (part.view(piece.dtype).reshape(piece.shape), piece)
+                self._blocks[self._at].deliveries.append(delivery)
+                address += piece.nbytes
 
     def to_host(self, array: DeviceArray, target: npt.NDArray[Any]) -> None:
         """Begin to copy an array of a device to a host array of its shape and datatype."""
-        self._kept += (array, array.wait_on(self.handle))
+        self._kept.append(array)
+        with cudart.on(self.device):
+            array.wait_on(self.handle)
         self.from_device(array.address, target)
 
     def finish(self) -> None:
         """Wait until all that was begun is done."""
         if not self._busy:
             return
-        cudart.wait_for_stream(self.handle)
+        with cudart.on(self.device):
+            cudart.wait_for_stream(self.handle)
         for block in self._blocks:
             block.deliver()
         self._kept.clear()
@@ -202,20 +214,21 @@ class CopyStream:
 
     def _room(self, nbytes: int) -> npt.NDArray[np.uint8]:
         """Return pinned bytes, waiting for the oldest where all are in use."""
+        at = self._at
         if self._blocks:
-            part = self._blocks[self._at].take(nbytes)
+            part = self._blocks[at].take(nbytes)
             if part is not None:
                 return part
-            cudart.record(self._blocks[self._at].event, self.handle)
-            self._at += 1
-        if self._at == _BLOCKS:
-            self._at = 0
-        if self._at == len(self._blocks):
-            self._blocks.append(_Block(cudart.create_event(self.device, self._held.events)))
-        block = self._blocks[self._at]
+            cudart.record(self._blocks[at].event, self.handle)
+            at = (at + 1) % _BLOCKS
+        if at == len(self._blocks):
+            event = cudart.create_event(self.device, self._held.events)
+            self._blocks.append(_Block(self.device, event))
+        block = self._blocks[at]
         if block.used:
             cudart.wait_for_event(block.event)
             block.deliver()
+        self._at = at
         part = block.take(nbytes)
         assert part is not None  # noqa: S101 - pieces are no larger than a block
         return part
@@ -244,7 +257,8 @@ class CopyStream:
 class _Held:
     """What a stream of copies has of CUDA."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: int) -> None:
+        self.device = device
         self.streams: list[Any] = []
         self.events: list[Any] = []
         self.blocks: list[_Block] = []
@@ -252,13 +266,14 @@ class _Held:
     def give_back(self) -> None:
         """Give it back; safe to repeat."""
         if self.streams:
-            cudart.wait_for_stream(self.streams[0][1])
+            with cudart.on(self.device):
+                cudart.wait_for_stream(self.streams[0][1])
         while self.blocks:
             self.blocks[-1].memory.free()
             self.blocks.pop()
         while self.events:
-            cudart.destroy_event(self.events)
-        cudart.destroy_stream(self.streams)
+            cudart.destroy_event(self.device, self.events)
+        cudart.destroy_stream(self.device, self.streams)
 
 
 def _destroy(held: _Held, owner_pid: int) -> None:

@@ -203,7 +203,7 @@ class CudaRegion(Region):
         """
         self._address(slot)  # or the region is gone
         dtype = numpy_dtype(datatype)
-        host = PinnedMemory(self.slot_nbytes)
+        host = PinnedMemory(self.device_id, self.slot_nbytes)
         self._host = weakref.ref(host)
         self._host_nbytes = math.prod(shape) * dtype.itemsize
         self._views.append(weakref.ref(host))
@@ -214,7 +214,8 @@ class CudaRegion(Region):
     def bring(self, copies: CopyStream | None) -> None:
         """Begin to copy what was written to the array of :meth:`view` to the device."""
         host = self._host()
-        if host is not None:
+        # One that was removed meanwhile is no longer what is sent.
+        if host is not None and self._memory is not None:
             _needed(copies).to_device(self._address(0), host.array()[: self._host_nbytes])
 
     def await_readers(self) -> None:

@@ -36,8 +36,10 @@ __all__ = [
     "device_uuids",
     "free",
     "free_pinned",
+    "have_wait",
     "ipc_handle",
     "is_pinned",
+    "on",
     "record",
     "wait_for_device",
     "wait_for_event",
@@ -87,6 +89,57 @@ _NO_IPC = (
 )  # fmt: skip
 
 
+# The primary context of each device that was used here, by its address.
+_primary: dict[int, int] = {}
+
+
+@contextlib.contextmanager
+def on(device: int) -> Iterator[None]:
+    """Have a device be this thread's current one, and afterwards what was current before.
+
+    Current is the driver's context, which all libraries of a thread share, whichever
+    runtime they have. Going back with ``cudaSetDevice`` would make a context on the device
+    of before, some hundred megabytes, even if nobody ever used that one.
+
+    Raises
+    ------
+    NoCudaDeviceError
+        If there is no such device.
+    """
+    doing = f"using CUDA device {device}"
+    before = _context(doing)
+    if before and before == _primary.get(device):
+        yield
+        return
+    try:
+        _call("cudaSetDevice", doing, device)
+        _primary[device] = _context(doing)
+        yield
+    finally:
+        if before or device:  # else it is what any first call of CUDA's would have left
+            _set_context(before)
+
+
+def _context(doing: str) -> int:
+    """Return the address of this thread's context, 0 where it has none."""
+    if not _primary:  # the runtime says why there is no driver, and the driver's binding not
+        _call("cudaGetDeviceCount", doing)
+    driver = _driver()
+    status, context = driver.cuCtxGetCurrent()
+    # Before anything was initialised it is an error, and there is none.
+    return int(context) if status == driver.CUresult.CUDA_SUCCESS else 0
+
+
+def _set_context(context: int) -> None:
+    driver = _driver()
+    (status,) = driver.cuCtxSetCurrent(context)
+    if status != driver.CUresult.CUDA_SUCCESS:
+        raise SharedMemoryError(
+            f"this thread's CUDA context of before is of no more use ({status.name})",
+            "choose the device anew where you use CUDA yourself",
+        )
+
+
 def device_count() -> tuple[int, str]:
     """Return the number of CUDA devices and, where it is 0, why."""
     try:
@@ -118,7 +171,7 @@ def check_device(device: int) -> None:
 
 def device_memory(device: int) -> tuple[int, int]:
     """Return the free and the total memory of a device, in bytes."""
-    with _on(device):
+    with on(device):
         free, total = _call("cudaMemGetInfo", f"asking CUDA device {device} for its memory")
     return int(free), int(total)
 
@@ -166,7 +219,7 @@ def allocate(
         If it fails otherwise.
     """
     runtime = _bindings()
-    with _on(device):
+    with on(device):
         # Of cudaMalloc: memory of cudaMallocAsync or of a pool has no IPC handle.
         held.extend(map(runtime.cudaMalloc, (nbytes,)))
     try:
@@ -203,7 +256,7 @@ def free(device: int, held: list[Any]) -> None:
         As :func:`allocate` left it.
     """
     if held:
-        with _on(device):
+        with on(device):
             _give_back("cudaFree", f"freeing memory of CUDA device {device}", held)
 
 
@@ -216,7 +269,7 @@ def ipc_handle(device: int, address: int, what: str) -> bytes:
         If this system has no CUDA IPC.
     """
     runtime = _bindings()
-    with _on(device):
+    with on(device):
         status, handle = runtime.cudaIpcGetMemHandle(address)
     if getattr(status, "name", "") in _NO_IPC:
         raise SharedMemoryUnsupportedError(
@@ -231,21 +284,26 @@ def ipc_handle(device: int, address: int, what: str) -> bytes:
     return ctypes.string_at(handle.getPtr(), _HANDLE_NBYTES)
 
 
-def allocate_pinned(nbytes: int, held: list[Any]) -> int:
-    """Allocate page-locked host memory, which a device copies at full speed."""
+def allocate_pinned(device: int, nbytes: int, held: list[Any]) -> int:
+    """Allocate page-locked host memory, which devices copy at full speed.
+
+    All devices can; it is `device` whose context has it.
+    """
     runtime = _bindings()
-    held.extend(map(runtime.cudaHostAlloc, (nbytes,), (_PORTABLE,)))
+    with on(device):
+        held.extend(map(runtime.cudaHostAlloc, (nbytes,), (_PORTABLE,)))
     return _created(runtime, f"{human_bytes(nbytes)} of page-locked host memory", held)
 
 
-def free_pinned(held: list[Any]) -> None:
+def free_pinned(device: int, held: list[Any]) -> None:
     """Free page-locked host memory; see :func:`free`."""
     if held:
-        _give_back("cudaFreeHost", "freeing page-locked host memory", held)
+        with on(device):
+            _give_back("cudaFreeHost", "freeing page-locked host memory", held)
 
 
 def is_pinned(address: int) -> bool:
-    """Whether host memory is page-locked already, whoever did it."""
+    """Whether host memory is page-locked already, whoever did it; within :func:`on`."""
     runtime = _bindings()
     status, attributes = runtime.cudaPointerGetAttributes(address)
     return bool(
@@ -256,23 +314,32 @@ def is_pinned(address: int) -> bool:
 
 def device_of(address: int) -> int:
     """Return the number of the device whose memory an address is in."""
-    return int(_call("cudaPointerGetAttributes", "looking at device memory", address).device)
+    doing = "looking at device memory"
+    before = _context(doing)
+    try:
+        return int(_call("cudaPointerGetAttributes", doing, address).device)
+    finally:
+        _set_context(before)
 
 
 def create_stream(device: int, held: list[Any]) -> int:
     """Make a stream of a device, which takes no turns with the default stream."""
-    with _on(device):
+    with on(device):
         return _create("cudaStreamCreateWithFlags", "making a CUDA stream", _NON_BLOCKING, held)
 
 
-def destroy_stream(held: list[Any]) -> None:
+def destroy_stream(device: int, held: list[Any]) -> None:
     """Destroy the last stream that was made; what is on it ends first. Safe to repeat."""
     if held:
-        _give_back("cudaStreamDestroy", "destroying a CUDA stream", held)
+        with on(device):
+            _give_back("cudaStreamDestroy", "destroying a CUDA stream", held)
 
 
 def copy(target: int, source: int, nbytes: int, stream: int) -> None:
-    """Begin to copy between any two addresses, of host or device, on a stream."""
+    """Begin to copy between any two addresses, of host or device, on a stream.
+
+    This and what waits is to be called within :func:`on`.
+    """
     runtime = _bindings()
     (status,) = runtime.cudaMemcpyAsync(
         target, source, nbytes, runtime.cudaMemcpyKind.cudaMemcpyDefault, stream
@@ -288,20 +355,21 @@ def wait_for_stream(stream: int) -> None:
 
 def wait_for_device(device: int) -> None:
     """Wait until a device has done all that this process gave it."""
-    with _on(device):
+    with on(device):
         _call("cudaDeviceSynchronize", f"waiting for CUDA device {device}")
 
 
 def create_event(device: int, held: list[Any]) -> int:
     """Make an event of a device, without a time."""
-    with _on(device):
+    with on(device):
         return _create("cudaEventCreateWithFlags", "making a CUDA event", _NO_TIMING, held)
 
 
-def destroy_event(held: list[Any]) -> None:
+def destroy_event(device: int, held: list[Any]) -> None:
     """Destroy the last event that was made. Safe to repeat."""
     if held:
-        _give_back("cudaEventDestroy", "destroying a CUDA event", held)
+        with on(device):
+            _give_back("cudaEventDestroy", "destroying a CUDA event", held)
 
 
 def record(event: int, stream: int) -> None:
@@ -312,6 +380,11 @@ def record(event: int, stream: int) -> None:
 def wait_for_event(event: int) -> None:
     """Wait until an event has happened."""
     _call("cudaEventSynchronize", "waiting for copies to or from a CUDA device", event)
+
+
+def have_wait(stream: int, event: int) -> None:
+    """Have what is put on a stream from now on wait until an event has happened."""
+    _call("cudaStreamWaitEvent", "having a copy wait for its source", stream, event, 0)
 
 
 def _bindings() -> Any:
@@ -330,6 +403,13 @@ def _bindings() -> Any:
             f"pip install cuda-python, or {_WITHOUT}",
         ) from error
     return runtime
+
+
+def _driver() -> Any:
+    """Return the binding of the CUDA driver: its contexts alone are asked for here."""
+    from cuda.bindings import driver
+
+    return driver
 
 
 def _call(function: str, doing: str, *arguments: Any) -> Any:
@@ -368,7 +448,9 @@ def _give_back(function: str, doing: str, held: list[Any]) -> None:
     """Call a function with what was made last, which is gone then, whatever it answers."""
     runtime = _bindings()
     call = getattr(runtime, function)
-    (status,) = call(held.pop()[1])
+    status = runtime.cudaError_t.cudaSuccess
+    with contextlib.suppress(IndexError):  # another thread did it
+        (status,) = call(held.pop()[1])
     if status != runtime.cudaError_t.cudaSuccess:
         raise _error(runtime, status, doing)
 
@@ -408,17 +490,3 @@ def _explained(runtime: Any, status: Any) -> str:
         return str(runtime.cudaGetErrorString(status)[1].decode("utf-8", "replace"))
     except Exception:
         return "no explanation"
-
-
-@contextlib.contextmanager
-def _on(device: int) -> Iterator[None]:
-    """Have a device be this thread's current one, and afterwards the one of before."""
-    before = _call("cudaGetDevice", f"using CUDA device {device}")
-    if before == device:
-        yield
-        return
-    _call("cudaSetDevice", f"using CUDA device {device}", device)
-    try:
-        yield
-    finally:
-        _call("cudaSetDevice", f"going back to CUDA device {before}", before)

@@ -7,22 +7,25 @@ array API standard, "Data interchange mechanisms") and the CUDA Array Interface,
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import operator
-from collections.abc import Callable
+import os
+import weakref
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from tritonic_nb.errors import TensorDatatypeError, TensorShapeError, brief
+from tritonic_nb.errors import TensorDatatypeError, TensorShapeError, TritonicError, brief
 from tritonic_nb.memory import cudart, dlpack
 from tritonic_nb.memory.copies import CopyStream
 
 __all__ = ["DeviceArray", "Tensor"]
 
 _LEGACY_STREAM = 1  # what DLPack and the CUDA Array Interface call the default stream
+_TELLS_STREAM = 3  # the version of the CUDA Array Interface
 
 
 class DeviceArray:
@@ -56,20 +59,21 @@ class DeviceArray:
         device: int,
         owner: Any = None,
         *,
-        ready_on: Callable[[int], object] | None = None,
+        ready: _Ready | None = None,
     ) -> None:
         self.address = address
         self.shape = shape
         self.dtype = dtype
         self.device = device
         self._owner = owner  # of the memory
-        self._ready_on = ready_on
+        self._ready = ready
 
     @classmethod
     def of(cls, value: Any, name: str = "the array") -> DeviceArray | None:
         """Return what a library has in the memory of a CUDA device, or None for anything else.
 
-        Nothing is copied, and nothing waits: :meth:`wait_on` does, before it is read.
+        Nothing is copied, and nothing waits: :meth:`wait_on` does, before it is read, for
+        what this thread has started up to now.
 
         Parameters
         ----------
@@ -90,12 +94,23 @@ class DeviceArray:
             return value
         if isinstance(value, np.ndarray):
             return None
+        device = _device_by_dlpack(value)
+        interface = None
+        if device is None:
+            interface = _interface(value)
+            if interface is None:
+                return None
         try:
-            if _has_dlpack(value):
-                return cls._from_dlpack(value, name)
-            interface = getattr(value, "__cuda_array_interface__", None)
-            return None if interface is None else cls._from_interface(value, interface, name)
-        except (TensorShapeError, TensorDatatypeError):
+            if device is None:
+                return cls._from_interface(value, interface, name)
+            try:
+                return cls._from_dlpack(value, device, name)
+            except BufferError:  # not this way, which is the better one
+                interface = _interface(value)
+                if interface is None:
+                    raise
+                return cls._from_interface(value, interface, name)
+        except TritonicError:
             raise
         except Exception as error:  # the library's own: an array that needs gradients, say
             raise TensorDatatypeError(
@@ -104,20 +119,18 @@ class DeviceArray:
             ) from error
 
     @classmethod
-    def _from_dlpack(cls, value: Any, name: str) -> DeviceArray:
-        capsule = value.__dlpack__()
+    def _from_dlpack(cls, value: Any, device: int, name: str) -> DeviceArray:
+        with cudart.on(device):  # a library may refuse what lies on another device
+            # It is asked to have the default stream wait for it; that is noted as an event
+            # at once, because "current" streams are a thread's own.
+            capsule = value.__dlpack__(stream=_LEGACY_STREAM)
+            ready = _Ready(device, _LEGACY_STREAM)
         told = dlpack.read_capsule(capsule)
-        _check_contiguous(told.shape, told.strides, name, told.device)
-
-        def ready_on(stream: int) -> object:
-            return value.__dlpack__(stream=stream)
-
-        return cls(
-            told.address, told.shape, told.dtype, told.device, (value, capsule), ready_on=ready_on
-        )
+        _check_contiguous(told.shape, told.strides, name, device)
+        return cls(told.address, told.shape, told.dtype, device, (value, capsule), ready=ready)
 
     @classmethod
-    def _from_interface(cls, value: Any, interface: dict[str, Any], name: str) -> DeviceArray:
+    def _from_interface(cls, value: Any, interface: Any, name: str) -> DeviceArray:
         shape = tuple(map(int, interface["shape"]))
         dtype = np.dtype(interface["typestr"])
         if dtype.kind not in "biuf":
@@ -132,26 +145,17 @@ class DeviceArray:
             strides = tuple(step // dtype.itemsize for step in strides)
         _check_contiguous(shape, strides, name, device)
         theirs = interface.get("stream")
-        told = interface.get("version", 0) >= 3  # before, nobody says on which stream
+        ready = None
+        if address and interface.get("version", 0) < _TELLS_STREAM:
+            ready = _Ready(device, None)
+        elif address and theirs is not None:
+            ready = _Ready(device, int(theirs))
+        return cls(address, shape, dtype, device, value, ready=ready)
 
-        def ready_on(_stream: int) -> object:
-            if not told:
-                cudart.wait_for_device(device)
-            elif theirs is not None:
-                cudart.wait_for_stream(theirs)
-            return value
-
-        return cls(address, shape, dtype, device, value, ready_on=ready_on)
-
-    def wait_on(self, stream: int) -> object:
-        """Have a stream wait until the array's library has written it.
-
-        Returns
-        -------
-        object
-            To be kept until what the stream does with the array is done.
-        """
-        return self._owner if self._ready_on is None else self._ready_on(stream)
+    def wait_on(self, stream: int) -> None:
+        """Have a stream wait until the array's library has written it; within ``cudart.on``."""
+        if self._ready is not None:
+            self._ready.wait_on(stream)
 
     @property
     def size(self) -> int:
@@ -215,8 +219,9 @@ class DeviceArray:
         """Return a capsule of DLPack; the array is there: no stream has to wait."""
         if copy or dl_device not in (None, self.__dlpack_device__()):
             raise BufferError("tritonic_nb hands out its device memory as it is; copy it yourself")
-        if self._ready_on is not None and stream != -1:  # another library's
-            self._ready_on(_LEGACY_STREAM if stream is None else stream)
+        if stream != -1:
+            with cudart.on(self.device):
+                self.wait_on(_LEGACY_STREAM if stream is None else int(stream))
         return dlpack.capsule_of(
             self, self.address, self.shape, self.dtype, self.__dlpack_device__()
         )
@@ -255,18 +260,61 @@ class DeviceArray:
         )
 
     def _part(self, address: int, shape: tuple[int, ...]) -> DeviceArray:
-        return DeviceArray(
-            address, shape, self.dtype, self.device, self._owner, ready_on=self._ready_on
-        )
+        return DeviceArray(address, shape, self.dtype, self.device, self._owner, ready=self._ready)
 
     def __repr__(self) -> str:
         return f"DeviceArray({list(self.shape)}, {self.dtype}, CUDA device {self.device})"
 
 
-def _has_dlpack(value: Any) -> bool:
-    """Whether DLPack says that something lies on a CUDA device."""
-    ask = getattr(value, "__dlpack_device__", None)
-    return ask is not None and int(ask()[0]) in (dlpack.CUDA, dlpack.CUDA_MANAGED)
+class _Ready:
+    """When an array of another library is written: an event on the stream that writes it.
+
+    Parameters
+    ----------
+    device
+        Where the array is.
+    stream
+        The stream; None where its library does not tell.
+    """
+
+    def __init__(self, device: int, stream: int | None) -> None:
+        self._device = device
+        self._held: list[Any] = []
+        self._event: int | None = None
+        if stream is not None:
+            weakref.finalize(self, _destroy, device, self._held, os.getpid()).atexit = False
+            self._event = cudart.create_event(device, self._held)
+            with cudart.on(device):
+                cudart.record(self._event, stream)
+
+    def wait_on(self, stream: int) -> None:
+        """Have a stream wait for it."""
+        if self._event is None:
+            cudart.wait_for_device(self._device)
+        else:
+            cudart.have_wait(stream, self._event)
+
+
+def _destroy(device: int, held: list[Any], owner_pid: int) -> None:
+    if os.getpid() == owner_pid:
+        with contextlib.suppress(TritonicError):  # CUDA is of no more use, and frees all at the end
+            cudart.destroy_event(device, held)
+
+
+def _device_by_dlpack(value: Any) -> int | None:
+    """Return the number of the CUDA device that DLPack says something lies on, if it is one."""
+    try:
+        kind, number = value.__dlpack_device__()
+        return int(number) if int(kind) in (dlpack.CUDA, dlpack.CUDA_MANAGED) else None
+    except Exception:  # it has no DLPack, or lies on several devices, or on one of another kind
+        return None
+
+
+def _interface(value: Any) -> Any:
+    try:
+        return value.__cuda_array_interface__
+    except Exception:  # it has none; libraries raise whatever they like for an array of the host
+        return None
 
 
 def _check_contiguous(

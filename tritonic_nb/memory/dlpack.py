@@ -1,15 +1,15 @@
 """DLPack: how libraries hand each other arrays in device memory without a copy.
 
 The structures are those of ``dlpack.h``, version 0.8, which every version since is read
-as, too. No library that was tried makes a capsule of memory that is not its own without
-a driver at hand, or for every datatype; NumPy and cuda.core read these in the tests.
+as, too. A capsule's destructor may run in any thread, with an error pending or while the
+interpreter ends, and must not be Python code then. So the capsules are NumPy's own, of an
+array that only seems to lie at the device's address, with another device written into
+them. (cuda.core makes none without a driver at hand, and none of BF16.)
 """
 
 from __future__ import annotations
 
 import ctypes
-import itertools
-import operator
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -53,34 +53,9 @@ class _Tensor(ctypes.Structure):
     ]
 
 
-class _Managed(ctypes.Structure):
-    pass
-
-
-_Deleter = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-_Managed._fields_ = [
-    ("tensor", _Tensor),
-    ("context", ctypes.c_void_p),
-    ("deleter", _Deleter),
-]
-
-# A destructor is given a capsule that is dying: not as an object, which it is no longer.
-_Destructor = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
-_new = ctypes.pythonapi.PyCapsule_New
-_new.restype = ctypes.py_object
-_new.argtypes = (ctypes.c_void_p, ctypes.c_char_p, _Destructor)
-_is_valid = ctypes.pythonapi.PyCapsule_IsValid
-_is_valid.restype = ctypes.c_int
-_is_valid.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
 _pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
     ("PyCapsule_GetPointer", ctypes.pythonapi)
 )
-_dying_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(
-    ("PyCapsule_GetPointer", ctypes.pythonapi)
-)
-
-# What was handed out, until its taker, or the capsule that nobody took, lets go of it.
-_handed_out: dict[int, tuple[Any, ...]] = {}
 
 
 class Imported(NamedTuple):
@@ -114,7 +89,7 @@ def read_capsule(capsule: Any) -> Imported:
     ValueError
         If it is no capsule of DLPack, or its datatype has no counterpart in NumPy.
     """
-    tensor = ctypes.cast(_pointer(capsule, _NAME), ctypes.POINTER(_Managed)).contents.tensor
+    tensor = _tensor(capsule)
     dimensions = range(tensor.ndim)
     strides = tuple(tensor.strides[i] for i in dimensions) if tensor.strides else None
     return Imported(
@@ -145,45 +120,33 @@ def capsule_of(
     device
         Device type and number.
     """
-    rank = len(shape)
-    steps = [*itertools.accumulate(shape[:0:-1], operator.mul, initial=1)][::-1][:rank]
-    # NumPy before 2.1 and others do not take "no strides" for an empty array.
-    dimensions, strides = (ctypes.c_int64 * rank)(*shape), (ctypes.c_int64 * rank)(*steps)
-    as_pointer = ctypes.POINTER(ctypes.c_int64)
-    managed = _Managed()
-    managed.tensor = _Tensor(
-        address,
-        _Device(*device),
-        rank,
-        _data_type(dtype),
-        ctypes.cast(dimensions, as_pointer),
-        ctypes.cast(strides, as_pointer),
-        0,
-    )
-    managed.deleter = _deleter
-    key = ctypes.addressof(managed)
-    _handed_out[key] = (managed, dimensions, strides, owner)
-    return _new(key, _NAME, _destructor)
+    bfloat = dtype == numpy_dtype("BF16")  # which NumPy hands out as bits
+    seeming = np.asarray(_Seeming(owner, address, shape, np.dtype("u2") if bfloat else dtype))
+    capsule: Any = seeming.__dlpack__()
+    tensor = _tensor(capsule)
+    tensor.device.type, tensor.device.id = device
+    if bfloat:
+        tensor.dtype.code = _BFLOAT
+    return capsule
 
 
-def _let_go(key: int) -> None:
-    """Let go of an array: called by whoever took its capsule, when it is done."""
-    _handed_out.pop(key, None)
+class _Seeming:
+    """What NumPy takes for an array of host memory. Nobody may read it there."""
+
+    def __init__(
+        self, owner: Any, address: int, shape: Sequence[int], dtype: np.dtype[Any]
+    ) -> None:
+        self.owner = owner
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": tuple(shape),
+            "typestr": dtype.str,
+            "data": (address, False),
+        }
 
 
-def _die(capsule: int) -> None:
-    """Let go of an array that nobody took: who takes a capsule gives it another name."""
-    if _is_valid(capsule, _NAME):
-        _handed_out.pop(_dying_pointer(capsule, _NAME), None)
-
-
-_deleter = _Deleter(_let_go)
-_destructor = _Destructor(_die)
-
-
-def _data_type(dtype: np.dtype[Any]) -> _DataType:
-    code = _BFLOAT if dtype == numpy_dtype("BF16") else _CODES[dtype.kind]
-    return _DataType(code, 8 * dtype.itemsize, 1)
+def _tensor(capsule: Any) -> _Tensor:
+    return ctypes.cast(_pointer(capsule, _NAME), ctypes.POINTER(_Tensor)).contents
 
 
 def _dtype(data_type: _DataType) -> np.dtype[Any]:

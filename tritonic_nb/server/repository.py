@@ -171,6 +171,15 @@ def _teaching_models() -> Iterator[TeachingModel]:
     for datatype in _DATATYPES:
         yield _identity(f"identity_{datatype.lower()}", datatype, (DYNAMIC, DYNAMIC), 0)
     yield TeachingModel(
+        "identity_device.py",
+        ModelConfig(
+            "identity_fp32_device",
+            [Tensor("INPUT0", "FP32", (DYNAMIC, DYNAMIC))],
+            [Tensor("OUTPUT0", "FP32", (DYNAMIC, DYNAMIC))],
+            parameters={"FORCE_CPU_ONLY_INPUT_TENSORS": "no"},
+        ),
+    )
+    yield TeachingModel(
         "edges.py",
         ModelConfig(
             "edges",

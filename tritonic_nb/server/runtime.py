@@ -54,6 +54,14 @@ LAYOUT = "1"
 RUNTIME_NAME = re.compile(r"runtime-[0-9a-f]{12}-cp3[0-9]+")
 WAIT_LIMIT_S = 900.0
 NEEDED_BYTES = 600 * 2**20
+# Where distributions, container runtimes and WSL2 put the CUDA driver's library.
+DRIVER_FOLDERS = (
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib64",
+    "/usr/local/nvidia/lib64",
+    "/usr/local/nvidia/lib",
+    "/usr/lib/wsl/lib",
+)
 
 
 def print_progress(text: str) -> None:
@@ -124,6 +132,9 @@ class Runtime:
         (folder / "lib" / library.name).symlink_to(library)
 
         variables = clean_environment(os.environ)
+        driver = unlinked_driver(variables.get("LD_LIBRARY_PATH", ""))
+        if driver is not None:
+            (folder / "lib/libcuda.so").symlink_to(driver)
         variables["PATH"] = joined(folder / "bin", variables.get("PATH"))
         # By a link, because a colon in the cache folder's path would split the list.
         (folder / "triton").symlink_to(self.site / "nvidia_pytriton.libs")
@@ -165,6 +176,26 @@ class Runtime:
             timeout=timeout,
             check=False,
         )
+
+
+def unlinked_driver(search_path: str) -> Path | None:
+    """Return the CUDA driver's library where only its name with a version is there.
+
+    The Python backend looks for ``libcuda.so``, the name that programs are linked with.
+    Many containers have ``libcuda.so.1`` alone; then every tensor would be copied to the
+    host, with no more than a line in the log.
+
+    Parameters
+    ----------
+    search_path
+        Folders to look in first, as in ``LD_LIBRARY_PATH``.
+    """
+    folders = [Path(entry) for entry in search_path.split(os.pathsep) if entry]
+    folders += [Path(entry) for entry in DRIVER_FOLDERS]
+    if any((folder / "libcuda.so").exists() for folder in folders):
+        return None
+    found = (folder / "libcuda.so.1" for folder in folders)
+    return next((library for library in found if library.exists()), None)
 
 
 def joined(*entries: Path | str | None) -> str:
