@@ -21,7 +21,7 @@ from tritonic_nb.errors import (
 )
 from tritonic_nb.frames import FrameSource
 from tritonic_nb.images import ImageTransform
-from tritonic_nb.viewer import picture
+from tritonic_nb.viewer import picture, values_of
 
 __all__ = ["InferenceResult", "Prediction", "TensorPlace", "Timings"]
 
@@ -314,11 +314,10 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
             return (self._one(next(iter(self.outputs)), as_, labels, item, k=k, **options),)
         first = self.picture(labels=labels, k=k, item=item)
         done = {self._scores_output(), *self._heat_outputs()} if first is not None else set()
-        left = {name: array for name, array in self.outputs.items() if name not in done}
+        left = {name: values_of(x) for name, x in self.outputs.items() if name not in done}
         parts = _box_parts(left, self.model)
-        left = {name: array for name, array in left.items() if name not in parts.taken}
         others = []
-        for name in left:
+        for name in (name for name in left if name not in parts.taken):
             extra: dict[str, Any] = {**parts.of(name), **options}
             others.append(self._one(name, None, labels, item, k=k, **extra))
         return (*([first] if first is not None else []), *others)
@@ -334,24 +333,24 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
         **options: Any,
     ) -> render.Picture:
         """Return the picture of one output, over the picture that went in where that suits."""
-        array = self[name]
-        chosen = item if item or self._counts_items(array) else None
+        values = values_of(self[name])
+        chosen = item if item or self._counts_items(values.shape) else None
         wish = {
             "labels": labels if labels is not None else self.labels, "model": self.model,
             "item": chosen, **options,
         }  # fmt: skip
-        kind = as_ or render.guess(array, name, model=self.model).kind
+        kind = as_ or render.guess(values, name, model=self.model).kind
         if kind == "scores":
             wish["k"] = k
         if self.images and "source" not in options and _lies_over(kind, name):
             wish["source"] = _item(self.images, item, "the pictures")
             wish.setdefault("transform", self.transform)
-        return picture(array, as_=as_, name=name, **wish)
+        return picture(values, as_=as_, name=name, **wish)
 
-    def _counts_items(self, array: npt.NDArray[Any]) -> bool:
+    def _counts_items(self, shape: tuple[int, ...]) -> bool:
         """Whether the first axis of an output counts the pictures of the batch."""
         count = len(self.images)
-        return count > 1 and array.ndim > 1 and array.shape[0] == count
+        return count > 1 and len(shape) > 1 and shape[0] == count
 
     def _described(self) -> render.Description:
         rows = [
@@ -397,7 +396,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
                 "class: [classes] or [batch, classes]",
                 "name another output: top_k(output=...)",
             )
-        return _row(np.asarray(array), item, 1, name)  # from a device, it is copied
+        return _row(array, item, 1, name)
 
     def _is_scores(self, array: npt.NDArray[Any]) -> bool:
         """Whether an output has one score for each class, of each picture if there are any."""
@@ -414,7 +413,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
     def _heat(self, item: int) -> npt.NDArray[Any] | None:
         """Return the map to lay over the picture: the output whose name says that it is one."""
         for name in self._heat_outputs():
-            return _row(np.asarray(self.outputs[name]), item, 2, name)
+            return _row(self.outputs[name], item, 2, name)
         return None
 
     def _heat_outputs(self) -> list[str]:
@@ -451,16 +450,16 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
 class _BoxParts:
     """Outputs that are boxes, and which outputs hold their scores and classes."""
 
-    boxes: Mapping[str, Mapping[str, npt.NDArray[Any]]]
+    boxes: Mapping[str, Mapping[str, render.Values]]
     taken: frozenset[str]
 
-    def of(self, name: str) -> Mapping[str, npt.NDArray[Any]]:
+    def of(self, name: str) -> Mapping[str, render.Values]:
         return self.boxes.get(name, {})
 
 
-def _box_parts(outputs: Mapping[str, npt.NDArray[Any]], model: str) -> _BoxParts:
+def _box_parts(outputs: Mapping[str, render.Values], model: str) -> _BoxParts:
     """Find the scores and classes of the one output of boxes, by length and name."""
-    kinds = {name: render.guess(array, name, model=model) for name, array in outputs.items()}
+    kinds = {name: render.guess(values, name, model=model) for name, values in outputs.items()}
     found = [
         name
         for name, kind in kinds.items()
@@ -468,16 +467,16 @@ def _box_parts(outputs: Mapping[str, npt.NDArray[Any]], model: str) -> _BoxParts
     ]
     if len(found) != 1:
         return _BoxParts({name: {} for name in found}, frozenset())
-    count = outputs[found[0]].squeeze().shape[:1]
-    parts: dict[str, npt.NDArray[Any]] = {}
+    cores = {name: values.squeezed().shape for name, values in outputs.items()}
+    count = cores[found[0]][:1]
+    parts: dict[str, render.Values] = {}
     taken = set()
     for role, words in (("classes", _CLASS_NAME), ("scores", _SCORE_NAME)):
-        for name, array in outputs.items():
-            core = array.squeeze()
-            flat = core.ndim == 1 or (core.ndim == 2 and role == "scores")
-            fits = name != found[0] and name not in taken and flat and core.shape[:1] == count
+        for name, core in cores.items():
+            flat = len(core) == 1 or (len(core) == 2 and role == "scores")
+            fits = name != found[0] and name not in taken and flat and core[:1] == count
             if fits and words.search(name):
-                parts[role] = array
+                parts[role] = outputs[name]
                 taken.add(name)
                 break
     return _BoxParts({found[0]: parts}, frozenset(taken))
@@ -497,10 +496,9 @@ def _summary(array: Any) -> render.Summary:
 
 
 def _row(array: npt.NDArray[Any], item: int, rank: int, name: str) -> npt.NDArray[Any]:
-    """Return one item of a batch, as an array of `rank` dimensions."""
-    batch = array if array.ndim > rank else array[np.newaxis]
-    chosen: npt.NDArray[Any] = _item(batch, item, f"output {name!r}")
-    return chosen
+    """Return one item of a batch, as an array of `rank` dimensions; from a device it is copied."""
+    batch = array if array.ndim > rank else [array]
+    return np.asarray(_item(batch, item, f"output {name!r}"))
 
 
 def _item(batch: Any, item: int, what: str) -> Any:

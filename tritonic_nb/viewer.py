@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb import render
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.images import ImageSource, ImageTransform, load_image
+from tritonic_nb.memory import CopyStream, DeviceArray
 
-__all__ = ["picture", "show", "source_of"]
+__all__ = ["picture", "show", "source_of", "values_of"]
 
 
 def show(
@@ -41,7 +44,7 @@ def show(
 
     Raises
     ------
-    ArgumentError, ImageError
+    ArgumentError, TensorShapeError, TensorDatatypeError, ImageError
         As :func:`picture`.
 
     Examples
@@ -135,6 +138,8 @@ def picture(
     ------
     ArgumentError
         It is no tensor, its shape cannot be shown as that kind, or an option makes no sense.
+    TensorShapeError, TensorDatatypeError
+        It lies on a device and is handed out neither in parts nor as a whole.
     ImageError
         The source cannot be read.
     """
@@ -144,9 +149,56 @@ def picture(
     wish = render.Wish(
         kind=as_, labels=labels, source=given, model=model, layout=layout, item=item,
         limits=limits, colormap=colormap, opacity=opacity, count=k, together=together,
-        scores=scores, classes=classes, box_form=box_form,
+        scores=_if_given(scores), classes=_if_given(classes), box_form=box_form,
     )  # fmt: skip
-    return render.picture_of(x, name, wish)
+    return render.picture_of(values_of(x), name, wish)
+
+
+def values_of(x: Any) -> render.Values:
+    """Take whatever holds numbers or texts; of what lies on a device nothing is copied yet.
+
+    Parameters
+    ----------
+    x
+        As for :func:`picture`. A library's tensor is asked for the parts that are needed; of
+        a :class:`~tritonic_nb.DeviceArray`, and of what hands out memory and no parts, runs
+        along the first dimension are copied.
+
+    Raises
+    ------
+    ArgumentError
+        It is no tensor.
+    TensorShapeError, TensorDatatypeError
+        As :meth:`DeviceArray.of <tritonic_nb.DeviceArray.of>`.
+    """
+    if isinstance(x, DeviceArray) or not hasattr(x, "__getitem__"):
+        array = DeviceArray.of(x, "the tensor")
+        if array is not None:
+            place = f"CUDA device {array.device}"
+            return render.Values.of_parts(array, place, _Copies(array.device))
+    return render.Values.of(x)
+
+
+def _if_given(x: Any) -> render.Values | None:
+    return None if x is None else values_of(x)
+
+
+class _Copies:
+    """Copies parts of an array on a device, several at once."""
+
+    def __init__(self, device: int) -> None:
+        self._device = device
+        self._stream: CopyStream | None = None
+
+    def __call__(self, parts: Sequence[DeviceArray]) -> list[npt.NDArray[Any]]:
+        targets: list[npt.NDArray[Any]] = [np.empty(part.shape, part.dtype) for part in parts]
+        stream = self._stream or CopyStream(self._device)
+        self._stream = None  # not to be used again if this fails
+        for part, target in zip(parts, targets, strict=True):
+            stream.to_host(part, target)
+        stream.finish()
+        self._stream = stream
+        return targets
 
 
 def source_of(image: Image.Image, transform: ImageTransform | None) -> render.Source:

@@ -21,6 +21,7 @@ from tritonic_nb.render.progress import Progress
 from tritonic_nb.render.reprs import Cell, Described, Description, Table, card, line, plain
 from tritonic_nb.render.scores import probabilities
 from tritonic_nb.render.tensor import Summary, summarise
+from tritonic_nb.render.values import Values
 
 __all__ = [
     "KINDS",
@@ -35,6 +36,7 @@ __all__ = [
     "Source",
     "Summary",
     "Table",
+    "Values",
     "Wish",
     "bars",
     "blend",

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb.render.canvas import Drawing, framed, ramp
+from tritonic_nb.render.distant import MOST_NBYTES
 from tritonic_nb.render.extent import Extent
 from tritonic_nb.render.image import blend, colors
 from tritonic_nb.render.overlay import Source, contour, tinted
@@ -170,9 +171,11 @@ def feature_grid(
     limits, colormap
         As for :func:`heat_map`; limits imply `together`.
     ordered
-        Whether the strongest come first, otherwise they keep their order.
+        Whether the strongest come first, otherwise they keep their order, as those of a large
+        array in another memory do.
     """
     values = Values.of(thing)
+    ordered = ordered and (values.distant is None or values.distant.nbytes <= MOST_NBYTES)
     total, rows, columns = values.shape
     order, sampled = _strongest(values) if ordered else (list(range(total)), False)
     chosen = order[: max(1, count)]

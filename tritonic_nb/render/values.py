@@ -18,7 +18,7 @@ from PIL import Image
 
 from tritonic_nb.errors import ArgumentError, brief
 from tritonic_nb.render.datatype import datatype_name, triton_name
-from tritonic_nb.render.distant import Distant, Index, Part, fetch_by_parts
+from tritonic_nb.render.distant import Distant, Index, P, leading, read_runs
 from tritonic_nb.render.extent import Extent
 from tritonic_nb.render.sampling import steps
 
@@ -90,9 +90,9 @@ class Values:
     @classmethod
     def of_parts(
         cls,
-        array: Part,
+        array: P,
         place: str,
-        copy: Callable[[Sequence[Part]], Sequence[npt.NDArray[Any]]],
+        copy: Callable[[Sequence[P]], Sequence[npt.NDArray[Any]]],
     ) -> Values:
         """Take an array in another memory that gives parts along its first axis only.
 
@@ -105,15 +105,16 @@ class Values:
         copy
             Copies several parts of it into this memory.
         """
+        whole, nbytes = tuple(array.shape), array.nbytes
+        array, left_out = leading(array)
         shape = tuple(array.shape)
-        nbytes = math.prod(shape) * array.dtype.itemsize
-        distant = Distant(shape, nbytes, place, fetch_by_parts(array, copy))
+        distant = Distant(nbytes, place, left_out)
 
         def read(index: Index) -> npt.NDArray[Any]:
-            return _plain(distant.read(index))
+            return _plain(read_runs(array, copy, distant, index))
 
         name = datatype_name(array.dtype)
-        return cls(shape, name, shape, read, distant, tuple(range(len(shape))))
+        return cls(shape, name, whole, read, distant, tuple(range(len(shape))))
 
     @classmethod
     def _of_device(cls, thing: Any) -> Values:
@@ -121,10 +122,12 @@ class Values:
         shape = tuple(int(side) for side in thing.shape)
         name = str(thing.dtype).rpartition(".")[2]  # "torch.float32"
         nbytes = math.prod(shape) * _item_nbytes(thing, name)
-        distant = Distant(shape, nbytes, _place(thing), lambda index: _to_host(thing[index]))
+        distant = Distant(nbytes, _place(thing))
 
         def read(index: Index) -> npt.NDArray[Any]:
-            return _plain(distant.read(index))
+            # In words, because a slice is no key before Python 3.12.
+            part = distant.parts([str(index)], lambda _keys: [_to_host(thing[index])])[0]
+            return _plain(part)
 
         return cls(shape, triton_name(name) or name, shape, read, distant)
 
