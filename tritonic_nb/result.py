@@ -366,13 +366,16 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
             "outputs",
             ("name", "tensor", "values", "by"),
             [
-                (name, summary.tensor, summary.values, str(self.places[("output", name)]))
+                (name, summary.tensor, summary.values, self._way(name))
                 for name, array in self.outputs.items()
                 for summary in [_summary(array)]
             ],
         )
         version = f" version {self.version}" if self.version else ""
         return f"InferenceResult of {self.model}{version}", rows, [table]
+
+    def _way(self, output: str) -> render.Rich:
+        return render.Rich.unbroken(str(self.places["output", output]))
 
     def _scores_output(self) -> str | None:
         found = [name for name, array in self.outputs.items() if self._is_scores(array)]

@@ -110,9 +110,9 @@ class Canvas:
         )  # fmt: skip
 
     def area(self, xs: Any, lows: Any, highs: Any, color: str, opacity: float = 1.0) -> None:
-        """Fill what lies between two lines."""
+        """Fill what lies between two lines, with an edge that shows where they meet."""
         self._figure.axes[0].fill_between(
-            xs, lows, highs, color=color, alpha=opacity, linewidth=0, zorder=3.5
+            xs, lows, highs, color=color, alpha=opacity, linewidth=0.7, zorder=3.5
         )
 
     def rectangle(
