@@ -15,7 +15,7 @@ from tritonic_nb.render.image import (
     Pixels,
     as_rgb,
     blend,
-    embedded,
+    embedded_photo,
     encode_png,
     fit_within,
 )
@@ -125,7 +125,7 @@ def _html(panels: Sequence[_Panel], chosen: Sequence[plot.Bar], title: str, note
             fill(
                 "figure",
                 # JPEG, because a saved notebook carries it.
-                source=embedded(panel.image, photo=True),
+                source=embedded_photo(panel.image),
                 alt=escape(panel.alt),
                 room=str(panel.room),
                 width=str(panel.size[0]),

@@ -23,10 +23,10 @@ from tritonic_nb.render.datatype import is_number
 from tritonic_nb.render.extent import Extent, number
 from tritonic_nb.render.graph import Graph, padded
 from tritonic_nb.render.guess import guess
-from tritonic_nb.render.image import ROUNDED, colors, embedded, encode_png, fit_within
+from tritonic_nb.render.image import ROUNDED, colors, embedded_photo, encode_png, fit_within
 from tritonic_nb.render.markup import escape, fill
 from tritonic_nb.render.photos import photo_bytes
-from tritonic_nb.render.picture import Picture
+from tritonic_nb.render.picture import Picture, data_uri
 from tritonic_nb.render.planes import colored, colors_of_odd, levels
 from tritonic_nb.render.plot import EDGE, MARGIN, SCALE, TEXT
 
@@ -83,10 +83,11 @@ def side_by_side(
         part = _Part.of(a, b, where)
         canvas = _curves(a, b, names, where) if part is None else _maps(part, names)
         card = canvas.pixels()
+    has_photos = part is not None and part.in_color
     alt = f"{names[0]}, {names[1]} and their difference: {verdict}"
     html = fill(
         "drawn",
-        source=embedded(card, photo=part is not None and part.in_color),
+        source=embedded_photo(card) if has_photos else data_uri(encode_png(card)),
         alt=escape(alt),
         width=str(_WIDTH),
         rounded=ROUNDED,

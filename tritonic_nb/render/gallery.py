@@ -18,11 +18,11 @@ from tritonic_nb.render import flow, maps, photos, plot, points, segmentation, s
 from tritonic_nb.render.asked import shaped
 from tritonic_nb.render.canvas import Canvas, Drawing, heading_height
 from tritonic_nb.render.guess import guess
-from tritonic_nb.render.image import ROUNDED, embedded, encode_png
+from tritonic_nb.render.image import ROUNDED, embedded_photo, encode_png
 from tritonic_nb.render.kinds import KINDS, Guess
 from tritonic_nb.render.markup import escape, fill, stylesheet
 from tritonic_nb.render.overlay import Source
-from tritonic_nb.render.picture import Picture
+from tritonic_nb.render.picture import Picture, data_uri
 from tritonic_nb.render.scores import score_form, softmax
 from tritonic_nb.render.values import Values
 
@@ -411,7 +411,7 @@ def _picture(drawing: Drawing, name: str, caption: str) -> Picture:
     alt = f"{name}: {drawing.alt}" if name else drawing.alt
     image = fill(
         "drawn",
-        source=embedded(pixels, photo=drawing.photo),
+        source=embedded_photo(pixels) if drawing.photo else data_uri(png),
         alt=escape(alt),
         width=str(drawing.width),
         rounded=ROUNDED if drawing.photo else "",

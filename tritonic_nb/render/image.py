@@ -21,7 +21,7 @@ __all__ = [
     "as_rgb",
     "blend",
     "colors",
-    "embedded",
+    "embedded_photo",
     "encode_jpeg",
     "encode_png",
     "fit_within",
@@ -200,10 +200,8 @@ def encode_jpeg(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def embedded(image: Image.Image, *, photo: bool = False) -> str:
-    """Write pixels as a ``data:`` address: a photograph as JPEG on white, else a PNG file."""
-    if not photo:
-        return data_uri(encode_png(image))
+def embedded_photo(image: Image.Image) -> str:
+    """Write a photograph as a ``data:`` address: as JPEG, on white."""
     if image.mode == "RGBA":
         white = Image.new("RGB", image.size, "#ffffff")
         white.paste(image, mask=image)

@@ -7,8 +7,9 @@ from typing import Any
 
 from tritonic_nb.render.canvas import Canvas, Drawing, heading_height
 from tritonic_nb.render.extent import number
-from tritonic_nb.render.markup import escape, fill, shown
+from tritonic_nb.render.markup import shown
 from tritonic_nb.render.plot import EDGE, MARGIN, MUTED, TEXT, text_width
+from tritonic_nb.render.reprs import Table, aligned, table_html
 from tritonic_nb.render.values import Values
 
 __all__ = ["numbers_table", "text_table"]
@@ -138,6 +139,7 @@ def _drawn(
 ) -> Drawing:
     lines = [list(heads), *map(list, cells)] if heads else list(map(list, cells))
     count = max(map(len, lines))
+    numeric = () if left else range(count)
     widths = [max(text_width(line[at]) for line in lines if at < len(line)) for at in range(count)]
     spare = _WIDEST - 2 * MARGIN - sum(widths) - _GAP * (count - 1)
     if spare < 0:  # the widest column gives way
@@ -163,29 +165,6 @@ def _drawn(
                 color=MUTED if muted else TEXT, align="left" if left else "right",
             )  # fmt: skip
             x += widths[at] + _GAP
-    return Drawing(
-        canvas, alt + "\n" + _plain(lines, left=left), tuple(filter(None, notes)), canvas.width,
-        html=_html(heads, cells, left=left),
-    )  # fmt: skip
-
-
-def _plain(lines: Sequence[Sequence[str]], *, left: bool) -> str:
-    count = max(map(len, lines))
-    widths = [max(len(line[at]) for line in lines if at < len(line)) for at in range(count)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(widths[at]) if left else cell.rjust(widths[at])
-            for at, cell in enumerate(line)
-        ).rstrip()
-        for line in lines
-    )
-
-
-def _html(heads: Sequence[str], cells: Sequence[Sequence[str]], *, left: bool) -> str:
-    kind = "" if left else ' class="tnb-number"'
-    head = "".join(f'<th scope="col"{kind}>{escape(text)}</th>' for text in heads)
-    body = "\n".join(
-        "<tr>" + "".join(f"<td{kind}>{escape(text)}</td>" for text in row) + "</tr>"
-        for row in cells
-    )
-    return fill("numbers", head=f"<thead><tr>{head}</tr></thead>" if heads else "", body=body)
+    text = "\n".join([alt, *aligned(lines, numeric)])
+    html = table_html(Table(None, heads, cells, numeric))
+    return Drawing(canvas, text, tuple(filter(None, notes)), canvas.width, html=html)
