@@ -15,7 +15,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb.render import plot
-from tritonic_nb.render.image import encode_png
 from tritonic_nb.render.plot import EDGE, MARGIN, MUTED, SCALE, TEXT, text_width
 
 if TYPE_CHECKING:  # Matplotlib is imported when something is drawn
@@ -170,10 +169,6 @@ class Canvas:
             drawn.paste(image, (x, y), image if image.mode == "RGBA" else None)
         return drawn
 
-    def png(self) -> bytes:
-        """Draw everything into the bytes of a PNG file."""
-        return encode_png(self.pixels())
-
     def figure(self) -> Figure:
         """Give the Matplotlib figure, with everything on it."""
         while self._pasted:
@@ -226,10 +221,6 @@ class Drawing:
     def pixels(self) -> Image.Image:
         """Draw it."""
         return self.canvas if isinstance(self.canvas, Image.Image) else self.canvas.pixels()
-
-    def png(self) -> bytes:
-        """Give the bytes of a PNG file."""
-        return encode_png(self.pixels())
 
     def figure(self) -> Figure:
         """Give a Matplotlib figure, to be changed or saved in another format."""
