@@ -152,7 +152,7 @@ class FakeCuda:
 
     def __getattribute__(self, name: str) -> Any:
         found = object.__getattribute__(self, name)
-        if not name.startswith(("cuda", "cuCtx")) or isinstance(found, type):
+        if not name.startswith(("cuda", "cuCtx", "cuDevice")) or isinstance(found, type):
             return found
 
         def call(*arguments: Any) -> Any:
@@ -198,6 +198,9 @@ class FakeCuda:
     def cuCtxSetCurrent(self, context: int) -> Any:
         self.context = context
         return (driver.CUresult.CUDA_SUCCESS,)
+
+    def cuDevicePrimaryCtxGetState(self, device: int) -> Any:
+        return (driver.CUresult.CUDA_SUCCESS, 0, int(device in self.contexts))
 
     def cudaMemGetInfo(self) -> Any:
         self._initialise()

@@ -120,6 +120,7 @@ class RegionSet:
         self._refusals: dict[str, int] = {}  # how often the server would not, by name
         self._most_slots = 0
         self._closed = False
+        self._left = False  # and closed to the end
 
     def describe(self) -> tuple[RegionDescriptor, ...]:
         """Return the regions as they are now, with those that the server still keeps."""
@@ -322,9 +323,7 @@ class RegionSet:
             self._end(slot)
         if gone:
             self.retire(gone)
-        if self._closed:
-            self._leave_parked()
-            self._transport.close()
+        self._after_close()
 
     def abandon(self, slot: Slot) -> None:
         """Remove the regions of a request that was given up.
@@ -338,9 +337,14 @@ class RegionSet:
                 self._remove(region, slot)
                 lifeline.owed(region.name)
             self._end(slot)
-        if self._closed:
+        self._after_close()
+
+    def _after_close(self) -> None:
+        """Do for a request that ends after all is closed what closing does for the others."""
+        if self._left:
             self.settle()
             self._leave_parked()
+        if self._closed:
             self._transport.close()
 
     def _own(self, slot: Slot) -> list[Region]:
@@ -517,6 +521,7 @@ class RegionSet:
             self._finish_removals()
         for name in list(self._owed):
             lifeline.owed(name)
+        self._left = True
         self._leave_parked()
         if self._owed and answers:
             _log.info(

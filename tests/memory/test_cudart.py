@@ -33,6 +33,7 @@ CALLS: dict[str, Callable[[], Any]] = {
 }
 EVERYWHERE: dict[str, Callable[[], Any]] = {
     **CALLS,
+    "cudaGetDevice": lambda: cudart.device_memory(1),
     "cudaSetDevice": lambda: cudart.device_memory(1),
     "cudaHostAlloc": lambda: cudart.allocate_pinned(1, 100, []),
     "cudaFreeHost": lambda: cudart.free_pinned(1, [(0, 1)]),
@@ -129,6 +130,13 @@ def test_the_device_is_restored(cuda: FakeCuda, name: str, before: int) -> None:
         calls[name]()
     assert cuda.context == before
     assert cuda.contexts == {1, *([before - CONTEXT] if before else [])}
+
+
+def test_a_device_that_is_in_use_is_chosen_again(cuda: FakeCuda) -> None:
+    """Where another thread uses the device that this one had chosen, it is this one's again."""
+    cuda.contexts.add(0)
+    cudart.device_memory(1)
+    assert cuda.current == 0
 
 
 def test_the_first_device_may_stay_current(cuda: FakeCuda) -> None:

@@ -111,13 +111,19 @@ def on(device: int) -> Iterator[None]:
     if before and before == _primary.get(device):
         yield
         return
+    # Where there is no context, the runtime would make one on the chosen device.
+    chosen = device if before else int(_call("cudaGetDevice", doing))
     try:
         _call("cudaSetDevice", doing, device)
         _primary[device] = _context(doing)
         yield
     finally:
-        if before or device:  # else it is what any first call of CUDA's would have left
+        if before:
             _set_context(before)
+        elif chosen != device and _is_in_use(chosen):
+            _call("cudaSetDevice", doing, chosen)
+        elif device:  # the first device is what CUDA takes by itself
+            _set_context(0)
 
 
 def _context(doing: str) -> int:
@@ -128,6 +134,13 @@ def _context(doing: str) -> int:
     status, context = driver.cuCtxGetCurrent()
     # Before anything was initialised it is an error, and there is none.
     return int(context) if status == driver.CUresult.CUDA_SUCCESS else 0
+
+
+def _is_in_use(device: int) -> bool:
+    """Whether this process has a context on a device already."""
+    driver = _driver()
+    status, _flags, active = driver.cuDevicePrimaryCtxGetState(device)
+    return bool(status == driver.CUresult.CUDA_SUCCESS and active)
 
 
 def _set_context(context: int) -> None:
