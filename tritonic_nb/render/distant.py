@@ -17,7 +17,7 @@ __all__ = ["MOST_NBYTES", "Distant", "Index", "P", "Part", "leading", "read_runs
 Index: TypeAlias = "tuple[int | slice, ...]"
 """A number or a slice with a positive step for each axis."""
 
-_AT_ONCE = 2**18  # bytes: a smaller array is copied as it is
+_AT_ONCE = 2**20  # bytes: a smaller array is copied as it is
 _ONE_COPY = 2**16  # to begin a copy takes as long as to copy so many bytes
 MOST_NBYTES = 2**26
 """Of items too small to be copied one by one, so many bytes are copied at most."""
@@ -64,6 +64,11 @@ class Distant:
         self.place = place
         self._left_out = left_out
         self._held: dict[Hashable, npt.NDArray[Any]] = {}
+
+    @property
+    def small(self) -> bool:
+        """Whether all of it is copied, whatever is wanted."""
+        return self.nbytes <= _AT_ONCE
 
     def parts(
         self, keys: Sequence[K], copy: Callable[[Sequence[K]], Sequence[npt.NDArray[Any]]]

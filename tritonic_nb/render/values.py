@@ -212,8 +212,8 @@ class Values:
         return replace(self, shape=shape, _read=read, _order=nesting)
 
     def sample(self, most: int = _SAMPLE) -> npt.NDArray[Any]:
-        """Read evenly spread elements, at most so many; fewer from another memory."""
-        if self.distant is not None:
+        """Read evenly spread elements, at most so many; fewer of a large array elsewhere."""
+        if self.distant is not None and not self.distant.small:
             most = min(most, _DISTANT_SAMPLE)
         return self.thinned(self.steps(most)).read()
 
