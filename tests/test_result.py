@@ -185,6 +185,15 @@ def test_one_output_can_be_shown_and_otherwise() -> None:
         made.show("a", as_="flow")
 
 
+def test_k_counts_whatever_is_shown() -> None:
+    """Classes, five unless it is given, and feature maps, all of them then."""
+    made = pictured(maps=np.random.default_rng(0).normal(size=(1, 9, 30, 30)).astype(np.float32))
+    assert "the 4 strongest of 9" in captions(made, k=4)[0].lower()
+    assert "9 of 9 maps" in made.pictures()[0].alt
+    scores = pictured(logits=np.random.default_rng(0).normal(size=(1, 10)))
+    assert [len(scores.pictures(k=k)[0].alt.splitlines()) for k in (None, 2)] == [7, 4]
+
+
 def test_the_item_of_a_batch_is_shown() -> None:
     """Of each output, and the picture that it belongs to."""
     made = dataclasses.replace(
@@ -197,7 +206,7 @@ def test_the_item_of_a_batch_is_shown() -> None:
         made.pictures(item=2)
 
 
-@pytest.mark.parametrize("options", [{"k": 0}, {"k": None}, {"item": 0.5}, {"opacity": 7}])
+@pytest.mark.parametrize("options", [{"k": 0}, {"k": "x"}, {"item": 0.5}, {"opacity": 7}])
 def test_options_of_show_are_checked(options: dict[str, Any]) -> None:
     """Before anything is shown."""
     with pytest.raises(ArgumentError, match=next(iter(options))):

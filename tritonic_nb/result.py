@@ -253,7 +253,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
         *,
         as_: str | None = None,
         labels: Sequence[str] | None = None,
-        k: int = 5,
+        k: int | None = None,
         item: int = 0,
         **options: Any,
     ) -> None:
@@ -272,8 +272,10 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
         as_
             The kind of picture, as for :func:`tritonic_nb.picture`; with it, `output` must
             be given where there are several.
-        labels, k, item
+        labels, item
             As for :meth:`top_k`.
+        k
+            How many classes (5 unless it is given), feature maps or boxes.
         **options
             Others of :func:`tritonic_nb.picture`, such as ``opacity`` or ``together``.
 
@@ -295,12 +297,13 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
         *,
         as_: str | None = None,
         labels: Sequence[str] | None = None,
-        k: int = 5,
+        k: int | None = None,
         item: int = 0,
         **options: Any,
     ) -> tuple[render.Picture, ...]:
         """Return the pictures that :meth:`show` shows; parameters and errors are the same."""
-        check_whole(k, 1, "k", "ask for at least one class")
+        if k is not None:
+            check_whole(k, 1, "k", "ask for at least one")
         if self.images:
             _item(self.images, item, "the pictures")
         if output is not None:
@@ -312,7 +315,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
                     f"name one: show(NAME, as_={as_!r}), of {', '.join(self.outputs)}",
                 )
             return (self._one(next(iter(self.outputs)), as_, labels, item, k=k, **options),)
-        first = self.picture(labels=labels, k=k, item=item)
+        first = self.picture(labels=labels, k=k or 5, item=item)
         done = {self._scores_output(), *self._heat_outputs()} if first is not None else set()
         left = {name: values_of(x) for name, x in self.outputs.items() if name not in done}
         parts = _box_parts(left, self.model)
@@ -329,7 +332,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
         labels: Sequence[str] | None,
         item: int,
         *,
-        k: int,
+        k: int | None,
         **options: Any,
     ) -> render.Picture:
         """Return the picture of one output, over the picture that went in where that suits."""
@@ -337,11 +340,9 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
         chosen = item if item or self._counts_items(values.shape) else None
         wish = {
             "labels": labels if labels is not None else self.labels, "model": self.model,
-            "item": chosen, **options,
+            "item": chosen, "k": k, **options,
         }  # fmt: skip
         kind = as_ or render.guess(values, name, model=self.model).kind
-        if kind == "scores":
-            wish["k"] = k
         if self.images and "source" not in options and _lies_over(kind, name):
             wish["source"] = _item(self.images, item, "the pictures")
             wish.setdefault("transform", self.transform)
