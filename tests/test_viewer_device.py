@@ -124,6 +124,7 @@ LARGE = {
     "feature maps": ((1, 2048, 150, 150), 0.1, "the first 64 of 2,048"),
     "points": ((16_000_000, 2), 0.7, "only the first 8,388,608 of 16,000,000 are looked at"),
     "a row": ((1, 30_000_000), 0.7, "only the first 16,777,216 of 30,000,000 are looked at"),
+    "map": ((7000, 6000), 0.7, "every 4th row and column"),
     "batch of images": ((40, 3, 600, 600), 0.6, "of 173 mb copied"),
 }
 

@@ -19,6 +19,7 @@ Index: TypeAlias = "tuple[int | slice, ...]"
 
 _AT_ONCE = 2**20  # bytes: a smaller array is copied as it is
 _ONE_COPY = 2**16  # to begin a copy takes as long as to copy so many bytes
+_SMALL_ITEM = 2**12  # bytes: less than a row of a picture that is worth thinning out
 MOST_NBYTES = 2**26
 """Of items too small to be copied one by one, so many bytes are copied at most."""
 
@@ -100,7 +101,7 @@ def leading(array: P) -> tuple[P, str]:
     item_nbytes = math.prod(core.shape[1:]) * core.dtype.itemsize
     count = core.shape[0] if core.shape else 1
     most = MOST_NBYTES // max(1, item_nbytes)
-    if item_nbytes >= _ONE_COPY or count <= most:
+    if item_nbytes >= _SMALL_ITEM or count <= most:
         return array, ""
     return core[:most], f"only the first {most:,} of {count:,} are looked at"
 
