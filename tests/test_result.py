@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tritonic_nb import samples
 from tritonic_nb.errors import ArgumentError, TensorNameError, TensorShapeError
-from tritonic_nb.result import InferenceResult, TensorPlace, Timings, probabilities
+from tritonic_nb.images import ImageTransform, load_image
+from tritonic_nb.render import probabilities
+from tritonic_nb.result import InferenceResult, TensorPlace, Timings
 
 
 def result(**outputs: Any) -> InferenceResult:
@@ -118,3 +122,92 @@ def test_infinite_scores_are_ranked() -> None:
     """Without a warning."""
     best = result(scores=[-np.inf, np.inf, 0.0, np.nan]).top_k(4)
     assert sorted(each.index for each in best) == [0, 1, 2, 3]
+
+
+# --- the pictures of outputs ---------------------------------------------------------------------
+
+CAT = load_image(samples.image("cat"))
+SQUARE = ImageTransform(224, 224)
+
+
+def pictured(**outputs: Any) -> InferenceResult:
+    """Return the result for a picture that was cropped and resized."""
+    return dataclasses.replace(result(**outputs), images=(CAT,), transform=SQUARE)
+
+
+def captions(made: InferenceResult, *given: Any, **options: Any) -> list[str]:
+    return [each.caption for each in made.pictures(*given, **options)]
+
+
+def test_each_output_has_its_picture() -> None:
+    """A classification first, with its heat map in it, then what suits each other output."""
+    maps = np.random.default_rng(0).normal(size=(1, 9, 30, 30)).astype(np.float32)
+    made = pictured(
+        logits=np.eye(1, 10), class_activation=np.ones((1, 7, 7), np.float32), maps=maps
+    )
+    first, *others = made.pictures(labels=[f"name {i}" for i in range(10)])
+    assert "what spoke for name 0" in first.html
+    assert [each.caption.partition(":")[0] for each in others] == ["Seen as feature maps"]
+
+
+def test_a_mask_lies_over_the_picture_that_went_in() -> None:
+    """In its own coordinates: outside of the crop it is grey."""
+    mask = np.zeros((1, 1, 56, 56), np.float32)
+    mask[..., 20:30, 20:30] = 1
+    (caption,) = captions(pictured(mask=mask))
+    assert "over the picture; grey: what the model did not see" in caption.lower()
+
+
+def test_boxes_find_their_scores_and_classes() -> None:
+    """As detectors give them: three outputs of one length become one picture."""
+    made = pictured(
+        num=np.array([2.0]),
+        detection_boxes=np.array([[[0.1, 0.1, 0.5, 0.5], [0.2, 0.3, 0.9, 0.8]]]),
+        detection_scores=np.array([[0.9, 0.6]]),
+        detection_classes=np.array([[1.0, 2.0]]),
+    )
+    pictures = made.pictures(labels=["nothing", "cat", "dog"])
+    assert len(pictures) == 2
+    assert "cat 90%, dog 60%" in pictures[1].alt
+    assert "y1, x1, y2, x2, in parts" in pictures[1].caption
+
+
+def test_one_output_can_be_shown_and_otherwise() -> None:
+    """By name, as another kind, and with the options of tritonic_nb.picture()."""
+    made = pictured(a=np.eye(40), b=np.ones((1, 3, 40, 40), np.float32))
+    (caption,) = captions(made, "a", as_="image", limits=(0, 2))
+    assert caption.startswith("Seen as an image: it was asked for.")
+    with pytest.raises(TensorNameError, match="(?s)as_='image' is for one output, .* of a, b"):
+        made.pictures(as_="image")
+    with pytest.raises(TensorNameError, match="no output 'z'"):
+        made.show("z")
+    with pytest.raises(ArgumentError, match="cannot be shown as optical flow"):
+        made.show("a", as_="flow")
+
+
+def test_k_counts_whatever_is_shown() -> None:
+    """Classes, five unless it is given, and feature maps, all of them then."""
+    made = pictured(maps=np.random.default_rng(0).normal(size=(1, 9, 30, 30)).astype(np.float32))
+    assert "the 4 strongest of 9" in captions(made, k=4)[0].lower()
+    assert "9 of 9 maps" in made.pictures()[0].alt
+    scores = pictured(logits=np.random.default_rng(0).normal(size=(1, 10)))
+    assert [len(scores.pictures(k=k)[0].alt.splitlines()) for k in (None, 2)] == [7, 4]
+
+
+def test_the_item_of_a_batch_is_shown() -> None:
+    """Of each output, and the picture that it belongs to."""
+    made = dataclasses.replace(
+        result(maps=np.zeros((2, 9, 30, 30), np.float32), mask=np.zeros((2, 1, 56, 56), "f4")),
+        images=(CAT, CAT.resize((40, 30))),
+        transform=SQUARE,
+    )
+    assert all("item 1 of 2" in caption.lower() for caption in captions(made, item=1))
+    with pytest.raises(TensorShapeError, match="item 2"):
+        made.pictures(item=2)
+
+
+@pytest.mark.parametrize("options", [{"k": 0}, {"k": "x"}, {"item": 0.5}, {"opacity": 7}])
+def test_options_of_show_are_checked(options: dict[str, Any]) -> None:
+    """Before anything is shown."""
+    with pytest.raises(ArgumentError, match=next(iter(options))):
+        pictured(mask=np.zeros((1, 1, 56, 56), np.float32)).show(**options)

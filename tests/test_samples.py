@@ -50,6 +50,17 @@ def test_the_classifier_is_the_original_file_with_metadata_behind_it() -> None:
     assert set(_appended_properties(file[ORIGINAL_NBYTES:])) == {"image_transform", "labels"}
 
 
+def test_the_text_detector_is_the_original_file_with_metadata_behind_it() -> None:
+    """Its first bytes are the original's, and what follows says how a picture is fed to it."""
+    file = samples.text_detector().read_bytes()
+    digest = "5d8bf53f26be180c750ca2c8e8feba34d5525ba94c23c6490e4a2fe6a6b19b7e"
+    assert hashlib.sha256(file[:4_745_646]).hexdigest() == digest
+    properties = _appended_properties(file[4_745_646:])
+    assert set(properties) == {"image_transform"}
+    transform = ImageTransform.from_json(properties["image_transform"])
+    assert transform == ImageTransform.preset("-1..1", 0, 0, multiple=32)
+
+
 def test_the_metadata_says_how_to_feed_the_classifier() -> None:
     """The transform and the labels in the file are those that its sources give."""
     properties = _appended_properties(samples.classifier().read_bytes()[ORIGINAL_NBYTES:])

@@ -16,6 +16,7 @@ from tritonic_nb.server import Server, serve
 from tritonic_nb.session import Session
 from tritonic_nb.tensors import ModelSpec, TensorSpec
 from tritonic_nb.transport import SSLOptions
+from tritonic_nb.viewer import picture, show
 from tritonic_nb.workers import InferenceFuture
 
 __all__ = [
@@ -36,8 +37,10 @@ __all__ = [
     "TritonicError",
     "__version__",
     "diff",
+    "picture",
     "samples",
     "serve",
+    "show",
 ]
 
 __version__ = "0.1.0"

@@ -21,9 +21,12 @@ from tritonic_nb.errors import (
 )
 from tritonic_nb.frames import FrameSource
 from tritonic_nb.images import ImageTransform
+from tritonic_nb.viewer import picture, values_of
 
 __all__ = ["InferenceResult", "Prediction", "TensorPlace", "Timings"]
 
+_CLASS_NAME = re.compile(r"class(es)?(_|:|$)|label", re.IGNORECASE)
+_SCORE_NAME = re.compile(r"score|conf|prob|logits", re.IGNORECASE)
 _HEAT_NAME = re.compile(r"activation|heat|saliency|(^|_)cam(_|$)", re.IGNORECASE)
 
 
@@ -206,7 +209,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
             If `k` is no positive number or `labels` are too few.
         """
         check_whole(k, 1, "k", "ask for at least one class")
-        scores = probabilities(self._scores(output, item))
+        scores = render.probabilities(self._scores(output, item))
         names = self._names(labels, len(scores))
         best = np.argsort(-scores, kind="stable")[:k]
         return tuple(Prediction(int(i), names[int(i)], float(scores[i])) for i in best)
@@ -231,7 +234,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
         if not self.images or output is None:
             return None
         image = _item(self.images, item, "the pictures")
-        scores = probabilities(self._scores(output, item))
+        scores = render.probabilities(self._scores(output, item))
         heat = self._heat(item)
         return render.classification(
             image,
@@ -244,24 +247,111 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
             note=f"as a tensor: {self.transform}" if self.transform else "",
         )
 
-    def show(self, *, labels: Sequence[str] | None = None, k: int = 5, item: int = 0) -> None:
+    def show(
+        self,
+        output: str | None = None,
+        *,
+        as_: str | None = None,
+        labels: Sequence[str] | None = None,
+        k: int | None = None,
+        item: int = 0,
+        **options: Any,
+    ) -> None:
         """Show the result in the notebook, or print it outside of one.
 
-        A classified picture is shown beside its class activation and its best
-        classes; any other result as a table. The class activation is an output
-        ``[batch, rows, columns]`` of floats with ``activation``, ``heat``,
-        ``saliency`` or ``cam`` in its name, if there is one.
+        A classified picture is shown beside its class activation and its best classes.
+        Each other output becomes the picture that suits it, with what was guessed
+        written below; masks, boxes and points are drawn over the picture that went in.
+        The class activation is an output ``[batch, rows, columns]`` of floats with
+        ``activation``, ``heat``, ``saliency`` or ``cam`` in its name.
 
         Parameters
         ----------
-        labels, k, item
+        output
+            Show this one only.
+        as_
+            The kind of picture, as for :func:`tritonic_nb.picture`; with it, `output` must
+            be given where there are several.
+        labels, item
             As for :meth:`top_k`.
+        k
+            How many classes (5 unless it is given), feature maps or boxes.
+        **options
+            Others of :func:`tritonic_nb.picture`, such as ``opacity`` or ``together``.
+
+        Raises
+        ------
+        TensorNameError
+            There is no such output, or several could be meant.
+        TensorShapeError
+            `item` is not in the batch.
+        ArgumentError
+            The output cannot be shown so, or an option makes no sense.
         """
-        picture = self.picture(labels=labels, k=k, item=item)
-        if picture is not None:
-            picture.display()
-        else:
-            render.display(self)
+        for each in self.pictures(output, as_=as_, labels=labels, k=k, item=item, **options):
+            each.display()
+
+    def pictures(
+        self,
+        output: str | None = None,
+        *,
+        as_: str | None = None,
+        labels: Sequence[str] | None = None,
+        k: int | None = None,
+        item: int = 0,
+        **options: Any,
+    ) -> tuple[render.Picture, ...]:
+        """Return the pictures that :meth:`show` shows; parameters and errors are the same."""
+        if k is not None:
+            check_whole(k, 1, "k", "ask for at least one")
+        if self.images:
+            _item(self.images, item, "the pictures")
+        if output is not None:
+            return (self._one(output, as_, labels, item, k=k, **options),)
+        if as_ is not None:
+            if len(self.outputs) != 1:
+                raise TensorNameError(
+                    f"as_={as_!r} is for one output, and the result has {len(self.outputs)}",
+                    f"name one: show(NAME, as_={as_!r}), of {', '.join(self.outputs)}",
+                )
+            return (self._one(next(iter(self.outputs)), as_, labels, item, k=k, **options),)
+        first = self.picture(labels=labels, k=k or 5, item=item)
+        done = {self._scores_output(), *self._heat_outputs()} if first is not None else set()
+        left = {name: values_of(x) for name, x in self.outputs.items() if name not in done}
+        parts = _box_parts(left, self.model)
+        others = []
+        for name in (name for name in left if name not in parts.taken):
+            extra: dict[str, Any] = {**parts.of(name), **options}
+            others.append(self._one(name, None, labels, item, k=k, **extra))
+        return (*([first] if first is not None else []), *others)
+
+    def _one(
+        self,
+        name: str,
+        as_: str | None,
+        labels: Sequence[str] | None,
+        item: int,
+        *,
+        k: int | None,
+        **options: Any,
+    ) -> render.Picture:
+        """Return the picture of one output, over the picture that went in where that suits."""
+        values = values_of(self[name])
+        chosen = item if item or self._counts_items(values.shape) else None
+        wish = {
+            "labels": labels if labels is not None else self.labels, "model": self.model,
+            "item": chosen, "k": k, **options,
+        }  # fmt: skip
+        kind = as_ or render.guess(values, name, model=self.model).kind
+        if self.images and "source" not in options and _lies_over(kind, name):
+            wish["source"] = _item(self.images, item, "the pictures")
+            wish.setdefault("transform", self.transform)
+        return picture(values, as_=as_, name=name, **wish)
+
+    def _counts_items(self, shape: tuple[int, ...]) -> bool:
+        """Whether the first axis of an output counts the pictures of the batch."""
+        count = len(self.images)
+        return count > 1 and len(shape) > 1 and shape[0] == count
 
     def _described(self) -> render.Description:
         rows = [
@@ -277,13 +367,16 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
             "outputs",
             ("name", "tensor", "values", "by"),
             [
-                (name, summary.tensor, summary.values, str(self.places[("output", name)]))
+                (name, summary.tensor, summary.values, self._way(name))
                 for name, array in self.outputs.items()
                 for summary in [_summary(array)]
             ],
         )
         version = f" version {self.version}" if self.version else ""
         return f"InferenceResult of {self.model}{version}", rows, [table]
+
+    def _way(self, output: str) -> render.Rich:
+        return render.Rich.unbroken(str(self.places["output", output]))
 
     def _scores_output(self) -> str | None:
         found = [name for name, array in self.outputs.items() if self._is_scores(array)]
@@ -307,7 +400,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
                 "class: [classes] or [batch, classes]",
                 "name another output: top_k(output=...)",
             )
-        return _row(np.asarray(array), item, 1, name)  # from a device, it is copied
+        return _row(array, item, 1, name)
 
     def _is_scores(self, array: npt.NDArray[Any]) -> bool:
         """Whether an output has one score for each class, of each picture if there are any."""
@@ -323,11 +416,20 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
 
     def _heat(self, item: int) -> npt.NDArray[Any] | None:
         """Return the map to lay over the picture: the output whose name says that it is one."""
-        for name, array in self.outputs.items():
-            maps = array.ndim == 3 and len(array) == len(self.images) and array.dtype.kind == "f"
-            if maps and _HEAT_NAME.search(name):
-                return _row(np.asarray(array), item, 2, name)
+        for name in self._heat_outputs():
+            return _row(self.outputs[name], item, 2, name)
         return None
+
+    def _heat_outputs(self) -> list[str]:
+        """Return the name of that output, if there is one."""
+        return [
+            name
+            for name, array in self.outputs.items()
+            if array.ndim == 3
+            and len(array) == len(self.images)
+            and array.dtype.kind == "f"
+            and _HEAT_NAME.search(name)
+        ][:1]
 
     def _names(self, labels: Sequence[str] | None, count: int) -> Sequence[str]:
         names = labels if labels is not None else self.labels
@@ -348,6 +450,48 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
             ) from error
 
 
+@dataclass(frozen=True)
+class _BoxParts:
+    """Outputs that are boxes, and which outputs hold their scores and classes."""
+
+    boxes: Mapping[str, Mapping[str, render.Values]]
+    taken: frozenset[str]
+
+    def of(self, name: str) -> Mapping[str, render.Values]:
+        return self.boxes.get(name, {})
+
+
+def _box_parts(outputs: Mapping[str, render.Values], model: str) -> _BoxParts:
+    """Find the scores and classes of the one output of boxes, by length and name."""
+    kinds = {name: render.guess(values, name, model=model) for name, values in outputs.items()}
+    found = [
+        name
+        for name, kind in kinds.items()
+        if kind.kind == "boxes" and kind.form != "candidates" and outputs[name].shape[-1] == 4
+    ]
+    if len(found) != 1:
+        return _BoxParts({name: {} for name in found}, frozenset())
+    cores = {name: values.squeezed().shape for name, values in outputs.items()}
+    count = cores[found[0]][:1]
+    parts: dict[str, render.Values] = {}
+    taken = set()
+    for role, words in (("classes", _CLASS_NAME), ("scores", _SCORE_NAME)):
+        for name, core in cores.items():
+            flat = len(core) == 1 or (len(core) == 2 and role == "scores")
+            fits = name != found[0] and name not in taken and flat and core[:1] == count
+            if fits and words.search(name):
+                parts[role] = outputs[name]
+                taken.add(name)
+                break
+    return _BoxParts({found[0]: parts}, frozenset(taken))
+
+
+def _lies_over(kind: str, name: str) -> bool:
+    """Whether an output is drawn over the picture that went in, without being asked to."""
+    over = kind in ("segmentation", "probability", "boxes", "points")
+    return over or (kind == "heatmap" and bool(_HEAT_NAME.search(name)))
+
+
 def _summary(array: Any) -> render.Summary:
     """Describe an array; one on a device stays there, as a repr reads nothing from it."""
     if isinstance(array, np.ndarray):
@@ -355,27 +499,10 @@ def _summary(array: Any) -> render.Summary:
     return render.Summary.unread(array.dtype, array.shape, f"on CUDA device {array.device}")
 
 
-def probabilities(scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Return scores as probabilities: as they are if they are such, else through softmax.
-
-    Parameters
-    ----------
-    scores
-        One number for each class, ``[classes]``.
-    """
-    values = np.asarray(scores, dtype=np.float64)
-    with np.errstate(all="ignore"):  # of infinite scores: they become NaN
-        if values.size and values.min() >= 0 and abs(values.sum() - 1) < 1e-3:
-            return values
-        exponents = np.exp(values - values.max(initial=-np.inf))
-        return np.asarray(exponents / exponents.sum())
-
-
 def _row(array: npt.NDArray[Any], item: int, rank: int, name: str) -> npt.NDArray[Any]:
-    """Return one item of a batch, as an array of `rank` dimensions."""
-    batch = array if array.ndim > rank else array[np.newaxis]
-    chosen: npt.NDArray[Any] = _item(batch, item, f"output {name!r}")
-    return chosen
+    """Return one item of a batch, as an array of `rank` dimensions; from a device it is copied."""
+    batch = array if array.ndim > rank else [array]
+    return np.asarray(_item(batch, item, f"output {name!r}"))
 
 
 def _item(batch: Any, item: int, what: str) -> Any:

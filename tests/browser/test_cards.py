@@ -39,6 +39,11 @@ session""",
     "tnb.diff(cat, rocket)",
     "tnb.diff(cat['logits'], rocket['logits'], names=('cat', 'rocket'))",
     "Summary.of(np.array([1, np.nan, np.inf]), 'region <b>r</b> at 0')",
+    "tnb.show(cat['feature_maps'], name='feature_maps')",
+    "tnb.show(cat['logits'], name='logits', labels=tnb.samples.labels())",
+    "tnb.show(cat['logits'], as_='table')",
+    "tnb.show(cat['class_activation'], source=tnb.samples.image('cat'), "
+    "transform=session.transform)",
 ]
 
 

@@ -132,6 +132,11 @@ def test_pyplot_is_never_imported() -> None:
         "import sys, tritonic_nb.render as r\n"
         "assert 'matplotlib' not in sys.modules\n"
         "r.bars(['a'], [1])\n"
+        "import numpy as np\n"
+        "for kind in r.KINDS:\n"
+        "    shape = {'scores': (9,), 'boxes': (9, 4), 'points': (9, 2), 'flow': (2, 30, 30)}\n"
+        "    made = r.picture_of(np.ones(shape.get(kind, (30, 30))), '', r.Wish(kind=kind))\n"
+        "    assert made.figure()\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
         "assert 'IPython' not in sys.modules\n"
     )

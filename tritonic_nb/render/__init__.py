@@ -8,34 +8,49 @@ from __future__ import annotations
 
 from tritonic_nb.render.classes import classification
 from tritonic_nb.render.diff import Difference, compare
+from tritonic_nb.render.gallery import Wish, picture_of
+from tritonic_nb.render.guess import guess
+from tritonic_nb.render.human import human_bytes
 from tritonic_nb.render.image import blend, overlay, show
+from tritonic_nb.render.kinds import KINDS, Guess
 from tritonic_nb.render.markup import Rich
+from tritonic_nb.render.overlay import Source
 from tritonic_nb.render.picture import Picture, display
 from tritonic_nb.render.plot import bars, top
 from tritonic_nb.render.progress import Progress
 from tritonic_nb.render.reprs import Cell, Described, Description, Table, card, line, plain
-from tritonic_nb.render.tensor import Summary, human_bytes, summarise
+from tritonic_nb.render.scores import probabilities
+from tritonic_nb.render.tensor import Summary, summarise
+from tritonic_nb.render.values import Values
 
 __all__ = [
+    "KINDS",
     "Cell",
     "Described",
     "Description",
     "Difference",
+    "Guess",
     "Picture",
     "Progress",
     "Rich",
+    "Source",
     "Summary",
     "Table",
+    "Values",
+    "Wish",
     "bars",
     "blend",
     "card",
     "classification",
     "compare",
     "display",
+    "guess",
     "human_bytes",
     "line",
     "overlay",
+    "picture_of",
     "plain",
+    "probabilities",
     "show",
     "summarise",
     "top",

@@ -15,12 +15,12 @@ from tritonic_nb.render.image import (
     Pixels,
     as_rgb,
     blend,
-    encode_jpeg,
+    embedded_photo,
     encode_png,
     fit_within,
 )
 from tritonic_nb.render.markup import escape, fill, stylesheet
-from tritonic_nb.render.picture import Picture, data_uri
+from tritonic_nb.render.picture import Picture
 
 __all__ = ["classification"]
 
@@ -93,7 +93,7 @@ def classification(
     text = "\n".join(line for line in (title, plot.bars_text(chosen), note) if line)
     # Each pixel of the page once: the PNG is what a saved notebook falls back to, and
     # carries along everywhere.
-    card = _composed(panels, chosen, title, note).reduce(plot.SCALE)
+    card = _composed(panels, chosen, title, note)
     return Picture(encode_png(card), text, width=_WIDTH, html=_html(panels, chosen, title, note))
 
 
@@ -125,7 +125,7 @@ def _html(panels: Sequence[_Panel], chosen: Sequence[plot.Bar], title: str, note
             fill(
                 "figure",
                 # JPEG, because a saved notebook carries it.
-                source=data_uri(encode_jpeg(panel.image), "image/jpeg"),
+                source=embedded_photo(panel.image),
                 alt=escape(panel.alt),
                 room=str(panel.room),
                 width=str(panel.size[0]),
@@ -146,7 +146,7 @@ def _composed(
     tallest = max(panel.size[1] + _CAPTION for panel in panels)
     inner = max(tallest, plot.BAR_STEP * len(chosen))
     below = plot.MARGIN + heading + inner
-    figure = plot.new_card(_WIDTH, below + plot.MARGIN + (_NOTE if note else 0))
+    figure = plot.new_card(_WIDTH, below + plot.MARGIN + (_NOTE if note else 0), scale=1)
     if note:
         room = _WIDTH - 2 * plot.MARGIN
         plot.draw_text(figure, plot.MARGIN, below + 14, note, room=room, size=8, color=plot.MUTED)
@@ -165,5 +165,5 @@ def _composed(
     card = plot.rendered(figure)
     # Pasted rather than drawn: no second resampling.
     for panel, (x, y) in zip(panels, places, strict=True):
-        card.paste(panel.image, (x * plot.SCALE, y * plot.SCALE))
+        card.paste(panel.image.resize(panel.size, Image.Resampling.BOX), (x, y))
     return card

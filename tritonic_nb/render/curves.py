@@ -23,6 +23,7 @@ from tritonic_nb.render.plot import (
     draw_title,
     new_card,
     rendered,
+    text_width,
 )
 
 if TYPE_CHECKING:  # Matplotlib is imported when something is drawn
@@ -117,7 +118,7 @@ def curves(
         raise ArgumentError("there is no line of numbers above 0 to draw", "give one")
     figure = new_card(width, height)
     draw_title(figure, title)
-    longest = max(_text_width(figure, line.name, bold=line.strong) for line in lines)
+    longest = max(text_width(line.name, size=_SIZE, bold=line.strong) for line in lines)
     names = min(longest, width / 3)
     right = width - MARGIN - names - _NAMES_GAP
     xs = sorted({x for x, _ in points})
@@ -150,7 +151,7 @@ def _draw_sizes(
     free = -math.inf
     for x in xs:
         at, written = scale(x), text(x)
-        half = _text_width(figure, written) / 2
+        half = text_width(written, size=_SIZE) / 2
         _draw_stroke(figure, (at, at), (y, y + 4), MUTED, 1.0)
         if at - half > free:
             _draw_centred(figure, at, y + 17, written)
@@ -229,15 +230,8 @@ def _draw_stroke(
 
 
 def _draw_centred(figure: Figure, x: float, y: float, text: str) -> None:
-    half = _text_width(figure, text) / 2
+    half = text_width(text, size=_SIZE) / 2
     draw_text(figure, x - half, y, text, size=_SIZE, color=MUTED)
-
-
-def _text_width(figure: Figure, text: str, *, bold: bool = False) -> float:
-    """Return the width of a text, by writing it and taking it away again."""
-    width = draw_text(figure, 0, 0, text, size=_SIZE, bold=bold)
-    figure.axes[0].texts[-1].remove()
-    return width
 
 
 def _round_numbers(low: float, high: float) -> Iterator[float]:

@@ -18,12 +18,12 @@ from tritonic_nb.errors import (
     TensorShapeError,
     brief,
 )
+from tritonic_nb.render.datatype import datatype_name, is_number
 from tritonic_nb.render.diff_picture import side_by_side
 from tritonic_nb.render.markup import Rich
 from tritonic_nb.render.picture import Picture
 from tritonic_nb.render.reprs import Cell, Described, Description, Table
-from tritonic_nb.render.statistics import is_number
-from tritonic_nb.render.tensor import Summary, datatype_name, quoted
+from tritonic_nb.render.tensor import Summary, quoted
 
 __all__ = ["Difference", "Place", "compare"]
 

@@ -9,43 +9,45 @@ ones, so that a single element that differs can be seen.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from tritonic_nb.render import plot
-from tritonic_nb.render.image import encode_jpeg, encode_png, fit_within
+from tritonic_nb.render.canvas import Canvas, ramp
+from tritonic_nb.render.datatype import is_number
+from tritonic_nb.render.extent import Extent, number
+from tritonic_nb.render.graph import Graph, padded
+from tritonic_nb.render.guess import guess
+from tritonic_nb.render.image import ROUNDED, colors, embedded_photo, encode_png, fit_within
 from tritonic_nb.render.markup import escape, fill
+from tritonic_nb.render.photos import photo_bytes
 from tritonic_nb.render.picture import Picture, data_uri
-from tritonic_nb.render.statistics import is_number, statistics_of
-
-if TYPE_CHECKING:  # Matplotlib is imported when something is drawn
-    from matplotlib.figure import Figure
+from tritonic_nb.render.planes import colored, colors_of_odd, levels
+from tritonic_nb.render.plot import EDGE, MARGIN, SCALE, TEXT
 
 __all__ = ["side_by_side"]
 
 _WIDTH = 720
 _GAP = 20
-_PANEL = (_WIDTH - 2 * plot.MARGIN - 2 * _GAP) // 3
+_PANEL = (_WIDTH - 2 * MARGIN - 2 * _GAP) // 3
 _TALLEST = 300
-_TOP = plot.MARGIN + 22  # of what is drawn, below the names
+_TOP = MARGIN + 22  # of what is drawn, below the names
 _SCALE_ROOM = 34  # below a panel, for its colours and their numbers
 _NOTE = 18
 _LEAST_SIDE = 4  # of a map; what is narrower is no picture
-_IMAGE_SIDE = 8  # of an image in colour, at least
 _FEW = 16  # elements that are drawn as bars
 _CURVE = 120  # the height of a curve on the page
+_AXIS = 60  # room for the numbers of a vertical axis
 _SMALL = 8.0  # points
 
 _A_COLOR, _B_COLOR = "#1f6fb4", "#c2570c"  # told apart by the colour-blind, too
-_NOT_A_NUMBER = (128, 128, 128)
+_DIVERGING = "RdBu_r"
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom
 Numbers = npt.NDArray[np.float64]
 
 
@@ -79,18 +81,20 @@ def side_by_side(
         return None
     with np.errstate(all="ignore"):  # what is no number is drawn as such
         part = _Part.of(a, b, where)
-        card = _curves(a, b, names, where) if part is None else _maps(part, names)
+        canvas = _curves(a, b, names, where) if part is None else _maps(part, names)
+        card = canvas.pixels()
+    has_photos = part is not None and part.in_color
     alt = f"{names[0]}, {names[1]} and their difference: {verdict}"
-    # A saved notebook carries all of it along: photographs as JPEG, and the PNG, which few
-    # front ends show, with each pixel of the page once.
-    if part is not None and part.in_color:
-        paper = Image.new("RGB", card.size, plot.FACE)
-        paper.paste(card, mask=card)
-        source = data_uri(encode_jpeg(paper), "image/jpeg")
-    else:
-        source = data_uri(encode_png(card))
-    html = fill("card_figure", source=source, alt=escape(alt), width=str(_WIDTH))
-    return Picture(encode_png(card.reduce(plot.SCALE)), alt, width=_WIDTH, html=html)
+    html = fill(
+        "drawn",
+        source=embedded_photo(card) if has_photos else data_uri(encode_png(card)),
+        alt=escape(alt),
+        width=str(_WIDTH),
+        rounded=ROUNDED,
+    )
+    # A saved notebook carries all of it along: the PNG, which few front ends show, has each
+    # pixel of the page once.
+    return Picture(encode_png(card.reduce(SCALE)), alt, width=_WIDTH, html=html, drawn=canvas)
 
 
 # --- maps --------------------------------------------------------------------------------------
@@ -118,89 +122,108 @@ class _Part:
     @property
     def in_color(self) -> bool:
         """Whether it is an image in colour."""
-        return bool(self.a.shape[2] == 3)
+        return bool(self.a.shape[2] > 1)
 
     @classmethod
     def of(
         cls, a: npt.NDArray[Any], b: npt.NDArray[Any], where: tuple[int, ...] | None
     ) -> _Part | None:
         """Choose it; None where there is no map."""
-        shape = a.shape
-        last = len(shape) >= 3 and shape[-1] in (1, 3, 4) and min(shape[-3:-1]) >= _IMAGE_SIDE
-        rows = len(shape) - (3 if last else 2)
-        if rows < 0 or min(shape[rows : rows + 2]) < _LEAST_SIDE:
+        if a.ndim < 2:
             return None
-        at = where or (0,) * len(shape)
-        channels = rows + 2 if last else rows - 1
-        whole = [rows, rows + 1]
-        if _is_image(a, b, channels):
-            whole.append(channels)
+        found = guess(a)
+        axes = found.axes
+        if not {"H", "W"} <= set(axes):
+            axes = "N" * (a.ndim - 2) + "HW"
+        rows, columns, channels = axes.index("H"), axes.index("W"), axes.find("C")
+        if min(a.shape[rows], a.shape[columns]) < _LEAST_SIDE:
+            return None
+        at = where or (0,) * a.ndim
+        in_color = found.kind == "image" and channels >= 0
+        whole = {rows, columns, *([channels] if in_color else [])}
         index = tuple(slice(None) if axis in whole else i for axis, i in enumerate(at))
         parts = [each[index] for each in (a, b)]
-        if len(whole) == 2:
+        if in_color:
+            parts = [np.moveaxis(each, sorted(whole).index(channels), -1) for each in parts]
+        else:
             parts = [each[..., np.newaxis] for each in parts]
-        elif not last:
-            parts = [np.moveaxis(each, 0, -1) for each in parts]
         note = ", ".join(":" if isinstance(each, slice) else str(each) for each in index)
         most = ", with the largest difference" if where else ""
         return cls(
             a=parts[0],
             b=parts[1],
             note=f"the part [{note}]{most}" if a.size > parts[0].size else "",
-            place=(at[rows], at[rows + 1]) if where else None,
+            place=(at[rows], at[columns]) if where else None,
         )
 
 
-def _is_image(a: npt.NDArray[Any], b: npt.NDArray[Any], channels: int) -> bool:
-    """Whether two arrays are images in colour, with values that are known to be."""
-    shape = a.shape
-    if channels < 0 or shape[channels] != 3 or sorted(shape)[-2] < _IMAGE_SIDE:
-        return False
-    if a.dtype.kind != "f":
-        return a.dtype == np.uint8
-    return all(each.min() >= 0 and 0 < each.max() <= 1 for each in (a, b))
-
-
-def _maps(part: _Part, names: tuple[str, str]) -> Image.Image:
+def _maps(part: _Part, names: tuple[str, str]) -> Canvas:
     rows, columns, _ = part.a.shape
     size = fit_within((columns, rows), _PANEL, _TALLEST)
-    reduced = _reduced(part.a, part.b, size[1] * plot.SCALE, size[0] * plot.SCALE)
+    pixels = size[0] * SCALE, size[1] * SCALE
+    first, second, apart = _reduced(part.a, part.b, pixels[1], pixels[0])
+    reach = Extent.of(part.a).together(Extent.of(part.b))
+    difference = Extent.of(apart)
+    most = max(abs(difference.low), abs(difference.high))
     below = _TOP + size[1] + _SCALE_ROOM
-    odd = any(np.isnan(values).any() for values in reduced)
-    note = "; ".join(filter(None, [part.note, "grey: NaN" if odd else ""]))
-    figure = plot.new_card(_WIDTH, below + plot.MARGIN - 6 + (_NOTE if note else 0))
+    note = "; ".join(filter(None, [part.note, colors_of_odd(reach, infinite=not part.in_color)]))
+    canvas = Canvas(_WIDTH, below + MARGIN - 6 + (_NOTE if note else 0))
     if note:
-        _write(figure, plot.MARGIN, below + 14, note, room=_WIDTH - 2 * plot.MARGIN)
-    low, high = _extent(part.a, part.b)
-    most = max(abs(edge) for edge in _range(reduced[2]))
-    scales = [("viridis", low, high), ("viridis", low, high), ("RdBu_r", -most, most)]
+        canvas.text(MARGIN, below + 14, note, room=_WIDTH - 2 * MARGIN, size=_SMALL)
+    if part.in_color:
+        panels = _photos(first, second, part.a.dtype)
+    else:
+        panels = [colored(levels(each, reach.low, reach.high), "viridis") for each in
+                  (first[..., 0], second[..., 0])]  # fmt: skip
+    panels.append(colored(_diverging(apart[..., 0], most), _DIVERGING))
     titles = (*names, f"{names[0]} - {names[1]}")
-    pasted: list[tuple[Image.Image, float, float]] = []
-    for column, (values, title, scale) in enumerate(zip(reduced, titles, scales, strict=True)):
-        left = plot.MARGIN + column * (_PANEL + _GAP)
-        plot.draw_text(figure, left, _TOP - 8, title, room=_PANEL, bold=True)
-        in_color = column < 2 and part.in_color
-        picture = _as_image(values, part.a.dtype) if in_color else _colored(values[..., 0], *scale)
-        picture = picture.resize(
-            (size[0] * plot.SCALE, size[1] * plot.SCALE), Image.Resampling.NEAREST
-        )
+    for column, (panel, title) in enumerate(zip(panels, titles, strict=True)):
+        left = MARGIN + column * (_PANEL + _GAP)
+        canvas.text(left, _TOP - 8, title, room=_PANEL, size=9, color=TEXT, bold=True)
+        picture = panel.convert("RGB").resize(pixels, Image.Resampling.NEAREST)
         if column == 2 and part.place is not None and most:
             _ring(picture, part.place, (rows, columns))
         ImageDraw.Draw(picture).rectangle(
-            (0, 0, picture.width - 1, picture.height - 1), outline=plot.EDGE, width=2
+            (0, 0, picture.width - 1, picture.height - 1), outline=EDGE, width=2
         )
-        pasted.append((picture, left, _TOP))
-        if not in_color:
-            under = _TOP + size[1] + 6
-            pasted.append((_color_bar(size[0], *scale), left, under))
-            _write(figure, left, under + 20, _number(scale[1]), room=size[0] / 2)
-            if scale[1] < scale[2]:
-                at = left + size[0]
-                _write(figure, at, under + 20, _number(scale[2]), room=size[0] / 2, right=True)
-    card = plot.rendered(figure)
-    for image, x, y in pasted:
-        card.paste(image, (round(x * plot.SCALE), round(y * plot.SCALE)))
-    return card
+        canvas.image(picture, left, _TOP)
+        if column == 2:
+            _draw_scale(canvas, (left, size[0]), _TOP + size[1] + 6, _DIVERGING, (-most, most))
+        elif not part.in_color:
+            ends = (reach.low, reach.high)
+            _draw_scale(canvas, (left, size[0]), _TOP + size[1] + 6, "viridis", ends)
+    return canvas
+
+
+def _photos(first: Numbers, second: Numbers, dtype: np.dtype[Any]) -> list[Image.Image]:
+    """Show two images in colour as they are, with the range of both together."""
+    both = np.concatenate([first, second])
+    whole = dtype.kind in "iu"
+    shown, _ = photo_bytes(np.rint(both).astype(dtype) if whole else both)
+    return [Image.fromarray(each) for each in np.split(shown, 2)]
+
+
+def _diverging(apart: Numbers, most: float) -> npt.NDArray[np.float32]:
+    """Bring a difference to 0..1, with 0.5 for none; infinite ones are the farthest."""
+    return np.nan_to_num(levels(apart, -most, most), nan=np.nan, posinf=1.0, neginf=0.0)
+
+
+def _draw_scale(
+    canvas: Canvas,
+    place: tuple[float, float],
+    y: float,
+    colormap: str,
+    ends: tuple[float, float],
+) -> None:
+    """Draw a lying colour bar below a panel, with the numbers of its ends."""
+    left, width = place
+    low, high = ends
+    strip = colors(colormap) if low < high else colors(colormap)[127:128]
+    bar = ramp(strip).rotate(-90, expand=True)  # the last one to the right
+    canvas.image(bar.resize((round(width * SCALE), 8 * SCALE), Image.Resampling.NEAREST), left, y)
+    canvas.text(left, y + 20, number(low), room=width / 2, size=_SMALL)
+    if low < high:
+        canvas.text(left + width, y + 20, number(high), room=width / 2, size=_SMALL, align="right")
 
 
 def _reduced(
@@ -232,31 +255,6 @@ def _reduced(
     return means[0], means[1], apart
 
 
-def _as_image(values: Numbers, dtype: np.dtype[Any]) -> Image.Image:
-    levels = values if dtype == np.uint8 else values * 255
-    return Image.fromarray(np.rint(np.nan_to_num(levels).clip(0, 255)).astype(np.uint8))
-
-
-def _colored(values: Numbers, colors: str, low: float, high: float) -> Image.Image:
-    from matplotlib import colormaps
-
-    table = (colormaps[colors](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
-    half = (high / 2 - low / 2) or 1.0  # halves, so that the span cannot overflow
-    levels = (values / 2 - low / 2) / half
-    if low == high:
-        levels = np.where(np.isfinite(levels), 0.5, levels)
-    levels = np.nan_to_num(levels, nan=0.0, posinf=1.0, neginf=0.0)
-    pixels = table[np.rint(levels.clip(0, 1) * 255).astype(np.intp)]
-    pixels[np.isnan(values)] = _NOT_A_NUMBER
-    return Image.fromarray(pixels)
-
-
-def _color_bar(width: int, colors: str, low: float, high: float) -> Image.Image:
-    levels = np.linspace(0, 1, 256)[np.newaxis] * (0 if low == high else 1)
-    bar = _colored(levels, colors, 0.0, 1.0 if low < high else 0.0)
-    return bar.resize((width * plot.SCALE, 8 * plot.SCALE), Image.Resampling.NEAREST)
-
-
 def _ring(picture: Image.Image, place: tuple[int, int], shape: tuple[int, int]) -> None:
     """Mark a place so that it can be seen on any colour."""
     sides = (picture.height, picture.width)
@@ -275,34 +273,40 @@ def _curves(
     b: npt.NDArray[Any],
     names: tuple[str, str],
     where: tuple[int, ...] | None,
-) -> Image.Image:
-    left, right = plot.MARGIN + 60, float(_WIDTH - plot.MARGIN)
-    boxes = [(left, top, right, top + _CURVE) for top in (_TOP, _TOP + _CURVE + 42)]
-    figure = plot.new_card(_WIDTH, int(boxes[1][3]) + 38)
+) -> Canvas:
     first, second, apart = _envelopes(a, b)
-    at = float(plot.MARGIN)
+    tops = (_TOP, _TOP + _CURVE + 42)
+    canvas = Canvas(_WIDTH, tops[1] + _CURVE + 38)
+    at = float(MARGIN)
     for name, color in zip(names, (_A_COLOR, _B_COLOR), strict=True):
-        at += plot.draw_text(figure, at, _TOP - 12, name, room=300, color=color, bold=True) + 16
-    plot.draw_text(
-        figure, plot.MARGIN, boxes[1][1] - 12, f"{names[0]} - {names[1]}", room=600, bold=True
-    )
+        at += 16 + canvas.text(at, _TOP - 12, name, room=300, size=9, color=color, bold=True)
+    title = f"{names[0]} - {names[1]}"
+    canvas.text(MARGIN, tops[1] - 12, title, room=600, size=9, color=TEXT, bold=True)
     few = a.size <= _FEW
-    scale = _axis(figure, boxes[0], _range(np.stack([first, second])), zero=few)
+    upper = _graph(canvas, tops[0], np.stack([first, second]), zero=few)
+    lower = _graph(canvas, tops[1], apart, zero=True)
     if few:
-        _bars(figure, boxes[0], [(first[0], _A_COLOR), (second[0], _B_COLOR)], scale)
-    else:
-        _curve(figure, boxes[0], first, _A_COLOR, scale)
-        # So that the first can be seen through it.
-        _curve(figure, boxes[0], second, _B_COLOR, scale, alpha=0.55)
-    scale = _axis(figure, boxes[1], _range(apart), zero=True)
-    if few:
-        _bars(figure, boxes[1], [(apart[0], plot.TEXT)], scale)
-    else:
-        _curve(figure, boxes[1], apart, plot.TEXT, scale)
-    _indices(figure, boxes[1], a.shape, few)
-    if where is not None and not few:
-        _mark(figure, boxes[1], int(np.ravel_multi_index(where, a.shape)), a.size)
-    return plot.rendered(figure)
+        _bars(upper, [(first[0], _A_COLOR), (second[0], _B_COLOR)])
+        _bars(lower, [(apart[0], TEXT)])
+        _indices(lower, a.size)
+        return canvas
+    upper.curve(first[0], first[1], _A_COLOR)
+    upper.curve(second[0], second[1], _B_COLOR, 0.55)  # so that the first can be seen through it
+    lower.curve(apart[0], apart[1], TEXT)
+    of = "" if max(a.shape) == a.size else f" of {list(a.shape)}, in order"
+    lower.places(a.size, f"elements{of}")
+    if where is not None:
+        position = int(np.ravel_multi_index(where, a.shape))
+        x = lower.left + (position + 0.5) / a.size * lower.width
+        canvas.pointer(x, lower.top + lower.height + 6)
+    return canvas
+
+
+def _graph(canvas: Canvas, top: float, values: Numbers, *, zero: bool) -> Graph:
+    reach = Extent.of(values)
+    ends = [reach.low, reach.high, *([0.0] if zero else [])]
+    low, high = (min(ends), max(ends)) if len(set(ends)) > 1 else padded(reach)
+    return Graph(canvas, top, _CURVE, low, high, left=MARGIN + _AXIS)
 
 
 def _envelopes(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Iterator[Numbers]:
@@ -310,7 +314,7 @@ def _envelopes(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Iterator[Numbers]:
 
     ``[2, points]``, with a point for each element, or for each two pixels' worth of them.
     """
-    points = min(a.size, (_WIDTH - 2 * plot.MARGIN) * plot.SCALE // 2)
+    points = min(a.size, (_WIDTH - 2 * MARGIN) * SCALE // 2)
     edges = (np.arange(points + 1) * a.size // points).tolist()
     found = np.empty((3, 2, points))
     for point, (start, end) in enumerate(pairwise(edges)):
@@ -321,154 +325,33 @@ def _envelopes(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Iterator[Numbers]:
     yield from found
 
 
-def _range(values: Numbers) -> tuple[float, float]:
-    """Return the lowest and the highest finite value, and 0 twice where there is none."""
-    finite = values[np.isfinite(values)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-
-
-def _extent(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> tuple[float, float]:
-    """Return the lowest and the highest finite value of two arrays of numbers."""
-    edges = [
-        float(edge)
-        for known in map(statistics_of, (a, b))
-        for edge in (known.minimum, known.maximum)
-        if edge is not None
-    ]
-    return (min(edges), max(edges)) if edges else (0.0, 0.0)
-
-
-def _number(value: float) -> str:
-    return f"{value + 0.0:.3g}"  # no minus before 0
-
-
-def _axis(
-    figure: Figure, box: Box, extent: tuple[float, float], *, zero: bool
-) -> Callable[[float], float]:
-    """Draw a vertical axis and return what turns numbers into pixels."""
-    low, high = (min(0.0, extent[0]), max(0.0, extent[1])) if zero else extent
-    half = (high / 2 - low / 2) or 1.0
-    _, top, _, bottom = box
-
-    def scale(value: float) -> float:
-        return bottom - (value / 2 - low / 2) / half * (bottom - top)
-
-    marks = [low, high, *([0.0] if low < 0 < high else [])] if low < high else [low]
-    free: list[float] = []
-    for value in marks:
-        y = scale(value)
-        _line(figure, [box[0], box[2]], [y, y], plot.EDGE, width=0.8)
-        if all(abs(y - other) > 11 for other in free):
-            _write(figure, box[0] - 8, y + 3, _number(value), right=True)
-            free.append(y)
-    return scale
-
-
-def _curve(
-    figure: Figure,
-    box: Box,
-    curve: Numbers,
-    color: str,
-    scale: Callable[[float], float],
-    *,
-    alpha: float = 1.0,
-) -> None:
-    from matplotlib.collections import PolyCollection
-
-    xs = box[0] + (np.arange(curve.shape[1]) + 0.5) / curve.shape[1] * (box[2] - box[0])
-    lowest, highest = (np.array([scale(value) for value in row.tolist()]) for row in curve)
-    known = np.isfinite(lowest) & np.isfinite(highest)
-    if not known.any():
-        return
-    starts = np.flatnonzero(np.diff(np.concatenate([[False], known, [False]]).astype(np.int8)))
-    # What is no number leaves a gap.
-    for start, end in starts.reshape(-1, 2).tolist():
-        x, low, high = xs[start:end], lowest[start:end], highest[start:end]
-        if (low != high).any():
-            outline = np.concatenate([np.stack([x, low], 1), np.stack([x, high], 1)[::-1]])
-            figure.axes[0].add_collection(
-                PolyCollection([outline], facecolors=color, edgecolors=color, linewidths=0.5,
-                               alpha=alpha, zorder=3)
-            )  # fmt: skip
-        else:
-            _line(figure, x.tolist(), low.tolist(), color, width=1.1, alpha=alpha)
-
-
-def _bars(
-    figure: Figure,
-    box: Box,
-    series: Sequence[tuple[Numbers, str]],
-    scale: Callable[[float], float],
-) -> None:
-    from matplotlib.patches import Rectangle
-
+def _bars(graph: Graph, series: Sequence[tuple[Numbers, str]]) -> None:
     count = len(series[0][0])
-    step = (box[2] - box[0]) / count
+    step = graph.width / count
     width = min(24.0, 0.7 * step / len(series))
-    zero = scale(0.0)
+    zero = float(graph.ys(0.0))
     for index, (values, color) in enumerate(series):
         for place, value in enumerate(values.tolist()):
-            middle = box[0] + (place + 0.5) * step + (index - (len(series) - 1) / 2) * width
+            middle = graph.left + (place + 0.5) * step + (index - (len(series) - 1) / 2) * width
             if not math.isfinite(value):
-                word, side = _odd(value), width / 2 if index == 0 else -width / 2
-                _write(figure, middle + 0.7 * side, zero - 3, word, right=index == 0)
+                side, align = (width / 2, "right") if index == 0 else (-width / 2, "left")
+                graph.canvas.text(
+                    middle + 0.7 * side, zero - 3, _odd(value), size=_SMALL, align=align
+                )
                 continue
-            y = scale(value)
-            figure.axes[0].add_patch(
-                Rectangle((middle - width / 2, min(y, zero)), width * 0.92, abs(y - zero),
-                          facecolor=color, edgecolor="none", linewidth=0)
-            )  # fmt: skip
+            y = float(graph.ys(value))
+            graph.canvas.rectangle(
+                middle - width / 2, min(y, zero), width * 0.92, abs(y - zero), fill=color
+            )
 
 
 def _odd(value: float) -> str:
     return "NaN" if math.isnan(value) else f"{value:+.0f}".replace("inf", "Inf")
 
 
-def _indices(figure: Figure, box: Box, shape: tuple[int, ...], few: bool) -> None:
-    """Write below a plot which elements it runs over."""
-    count = math.prod(shape)
-    if few:
-        step = (box[2] - box[0]) / count
-        for place in range(count):
-            text = str(place)
-            _write(figure, box[0] + (place + 0.5) * step - 3 * len(text), box[3] + 14, text)
-        return
-    _write(figure, box[0], box[3] + 22, "0")
-    _write(figure, box[2], box[3] + 22, f"{count - 1:,}", right=True)
-    of = "" if max(shape) == count else f" of {list(shape)}, in order"
-    _write(figure, (box[0] + box[2]) / 2 - 40, box[3] + 22, f"elements{of}", room=400)
-
-
-def _mark(figure: Figure, box: Box, position: int, count: int) -> None:
-    """Show along the lower axis where the largest difference is."""
-    from matplotlib.lines import Line2D
-
-    x = box[0] + (position + 0.5) / count * (box[2] - box[0])
-    figure.axes[0].add_line(
-        Line2D([x], [box[3] + 6], color=plot.TEXT, marker="^", markersize=5, linestyle="",
-               markeredgecolor="none")
-    )  # fmt: skip
-
-
-def _line(
-    figure: Figure,
-    xs: Sequence[float],
-    ys: Sequence[float],
-    color: str,
-    *,
-    width: float,
-    alpha: float = 1.0,
-) -> None:
-    from matplotlib.lines import Line2D
-
-    figure.axes[0].add_line(
-        Line2D(
-            xs, ys, color=color, linewidth=width, linestyle="-", marker="", alpha=alpha, zorder=3
-        )
-    )
-
-
-def _write(
-    figure: Figure, x: float, y: float, text: str, *, room: float = math.inf, right: bool = False
-) -> None:
-    plot.draw_text(figure, x, y, text, room=room, size=_SMALL, color=plot.MUTED, right=right)
+def _indices(graph: Graph, count: int) -> None:
+    """Write below bars which elements they are."""
+    for place in range(count):
+        x = graph.left + (place + 0.5) * graph.width / count
+        y = graph.top + graph.height + 14
+        graph.canvas.text(x, y, str(place), size=_SMALL, align="centre")

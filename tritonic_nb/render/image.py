@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -11,12 +12,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from tritonic_nb.errors import ArgumentError
-from tritonic_nb.render.picture import Picture
+from tritonic_nb.render.picture import Picture, data_uri
 
 __all__ = [
+    "ROUNDED",
+    "Box",
     "Pixels",
     "as_rgb",
     "blend",
+    "colors",
+    "embedded_photo",
     "encode_jpeg",
     "encode_png",
     "fit_within",
@@ -26,6 +31,9 @@ __all__ = [
 
 Pixels: TypeAlias = Image.Image | npt.NDArray[Any]
 Box: TypeAlias = tuple[float, float, float, float]
+
+ROUNDED = ";border-radius:8px"
+"""The style of a card that is embedded as JPEG, which has no transparent corners."""
 
 # How much of what the model did not see remains; the rest is a mid grey.
 _UNSEEN = 0.45
@@ -136,11 +144,11 @@ def blend(
     smooth = np.clip(down @ levels @ across.T, 0, 1)
 
     grey = rgb.convert("L")
-    colors = _colors(colormap)[np.rint(smooth * 255).astype(np.uint8)]
+    heated = colors(colormap)[np.rint(smooth * 255).astype(np.uint8)]
     if levels.any():
         base = np.asarray(Image.blend(grey.convert("RGB"), rgb, _COLOR_LEFT), np.float32)
         cover = opacity * (_COLD_OPACITY + (1 - _COLD_OPACITY) * smooth)
-        pixels = base + (colors - base) * cover[..., np.newaxis].astype(np.float32)
+        pixels = base + (heated - base) * cover[..., np.newaxis].astype(np.float32)
     else:
         pixels = np.array(rgb, np.float32)
     unseen = ~(((ys > top) & (ys < bottom))[:, np.newaxis] & ((xs > left) & (xs < right)))
@@ -181,7 +189,7 @@ def fit_within(size: tuple[int, int], width: int, height: int) -> tuple[int, int
 def encode_png(image: Image.Image) -> bytes:
     """Encode pixels as a PNG file, for speed rather than for the last byte."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=4)
+    image.save(buffer, "PNG", compress_level=2, compress_type=zlib.Z_RLE)
     return buffer.getvalue()
 
 
@@ -190,6 +198,15 @@ def encode_jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90, subsampling=0)
     return buffer.getvalue()
+
+
+def embedded_photo(image: Image.Image) -> str:
+    """Write a photograph as a ``data:`` address: as JPEG, on white."""
+    if image.mode == "RGBA":
+        white = Image.new("RGB", image.size, "#ffffff")
+        white.paste(image, mask=image)
+        image = white
+    return data_uri(encode_jpeg(image), "image/jpeg")
 
 
 def _as_uint8(array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
@@ -247,7 +264,7 @@ def _spline(count: int, positions: npt.NDArray[np.floating[Any]]) -> npt.NDArray
 
 
 @cache
-def _colors(name: str) -> npt.NDArray[np.float32]:
+def colors(name: str) -> npt.NDArray[np.float32]:
     """Give a colour map as ``[256, 3]`` levels from 0 to 255."""
     from matplotlib import colormaps
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tritonic_nb.render.markup import escape, fill, shown
+from tritonic_nb.render.markup import escape, fill, offered, shown
+
+if TYPE_CHECKING:  # Matplotlib is imported when something is drawn
+    from matplotlib.figure import Figure
 
 __all__ = ["Picture", "data_uri", "display"]
+
+
+class Drawn(Protocol):
+    """What a picture was drawn from."""
+
+    def figure(self) -> Any:
+        """Give a Matplotlib figure."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,6 +41,8 @@ class Picture:
         screen of high resolution.
     html
         Richer HTML to show instead of the PNG where HTML can be shown.
+    drawn
+        What it was drawn from, if it can be drawn as a figure.
     """
 
     png: bytes
@@ -37,9 +50,23 @@ class Picture:
     caption: str = ""
     width: int | None = None
     html: str = ""
+    drawn: Drawn | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return shown(self.alt)
+
+    def figure(self) -> Figure:
+        """Give a Matplotlib figure, to be changed or saved in another format.
+
+        Its axes count CSS pixels from the upper left corner. It belongs to no window and
+        is not known to pyplot.
+        """
+        if self.drawn is not None:
+            figure: Figure = self.drawn.figure()
+            return figure
+        from tritonic_nb.render.plot import figure_of
+
+        return figure_of(self.png, self.width)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the PNG file and give its path back.
@@ -65,13 +92,8 @@ class Picture:
             "text/html": self.html or self._img(),
             "image/png": base64.b64encode(self.png).decode("ascii"),
         }
-        wanted = {
-            kind: text
-            for kind, text in data.items()
-            if (include is None or kind in include) and (exclude is None or kind not in exclude)
-        }
         metadata = {"image/png": {"width": self.width}} if self.width else {}
-        return wanted, metadata
+        return offered(data, include, exclude), metadata
 
     def _img(self) -> str:
         return fill(

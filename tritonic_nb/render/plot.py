@@ -7,6 +7,7 @@ a change of theme.
 
 from __future__ import annotations
 
+import io
 import math
 import unicodedata
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFont
 
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.render.image import encode_png
@@ -28,7 +29,19 @@ if TYPE_CHECKING:  # Matplotlib is imported when something is drawn
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontProperties
 
-__all__ = ["Bar", "bars", "bars_html", "bars_text", "draw_bars", "new_card", "rendered", "top"]
+__all__ = [
+    "Bar",
+    "bars",
+    "bars_html",
+    "bars_text",
+    "draw_bars",
+    "figure_of",
+    "new_card",
+    "new_figure",
+    "rendered",
+    "text_width",
+    "top",
+]
 
 SCALE = 2  # pixels of the PNG for each pixel on the page: crisp on screens of high resolution
 MARGIN = 18
@@ -44,6 +57,7 @@ WEAK = "#86a893"
 
 _DPI = 100
 _LONGEST_LABEL = 80
+_MEASURED = 100  # the size in pixels at which a text is measured
 
 
 @dataclass(frozen=True)
@@ -173,26 +187,49 @@ def bars_text(chosen: Sequence[Bar]) -> str:
 # --- drawing; positions are CSS pixels from the upper left corner ------------------------------
 
 
-def new_card(width: int, height: int) -> Figure:
-    """Begin a figure: a card with its own background, transparent outside its corners."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def new_card(width: int, height: int, *, scale: int = SCALE) -> Figure:
+    """Begin a figure: a card with its own background, transparent outside its corners.
+
+    Its size is in CSS pixels, each of which is `scale` pixels of the PNG.
+    """
     from matplotlib.patches import FancyBboxPatch
 
+    figure = new_figure(width, height, scale=scale)
+    figure.axes[0].add_patch(
+        FancyBboxPatch(
+            (1, 1), width - 2, height - 2, boxstyle="round,pad=0,rounding_size=8",
+            facecolor=FACE, edgecolor=EDGE, linewidth=0.8,
+        )
+    )  # fmt: skip
+    return figure
+
+
+def new_figure(width: int, height: int, *, scale: int = SCALE) -> Figure:
+    """Begin a figure without a background, whose axes count CSS pixels from the upper left."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(
-        figsize=(width / _DPI, height / _DPI), dpi=_DPI * SCALE, facecolor="none", linewidth=0
+        figsize=(width / _DPI, height / _DPI), dpi=_DPI * scale, facecolor="none", linewidth=0
     )
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
-    axes.add_patch(
-        FancyBboxPatch(
-            (1, 1), width - 2, height - 2, boxstyle="round,pad=0,rounding_size=8",
-            facecolor=FACE, edgecolor=EDGE, linewidth=0.8,
-        )
-    )  # fmt: skip
+    return figure
+
+
+def figure_of(png: bytes, width: int | None) -> Figure:
+    """Make a figure of a PNG file, which is `width` CSS pixels wide or as wide as it is."""
+    with Image.open(io.BytesIO(png)) as image:
+        pixels = np.asarray(image.convert("RGBA"))
+    across = width or pixels.shape[1]
+    down = max(1, round(across * pixels.shape[0] / pixels.shape[1]))
+    figure = new_figure(across, down)
+    figure.axes[0].imshow(
+        pixels, extent=(0, across, down, 0), interpolation="antialiased", aspect="auto"
+    )
     return figure
 
 
@@ -219,18 +256,25 @@ def draw_text(
     Text that is wider than `room` is shortened. The width that was taken is given back.
     """
     text = _drawable(" ".join(text.split()), bold)
-    artist = figure.axes[0].text(
+    width = text_width(text, size=size, bold=bold)
+    while width > room and len(text) > 1:
+        text = _shortened(text, min(len(text) - 1, int(len(text) * room / width)))
+        width = text_width(text, size=size, bold=bold)
+    figure.axes[0].text(
         x, y, text,
-        fontproperties=_font(bold), fontsize=size, color=color,
+        fontproperties=_font(bold), fontsize=size, color=color, zorder=5,
         horizontalalignment="right" if right else "left", verticalalignment="baseline",
         parse_math=False, usetex=False,
     )  # fmt: skip
-    width = artist.get_window_extent().width / SCALE
-    while width > room and len(text) > 1:
-        text = _shortened(text, min(len(text) - 1, int(len(text) * room / width)))
-        artist.set_text(text)
-        width = artist.get_window_extent().width / SCALE
     return width
+
+
+def text_width(text: str, *, size: float = 9, bold: bool = False) -> float:
+    """Return the width of a line of text in CSS pixels.
+
+    Measured with Pillow, which takes a twentieth of the time that Matplotlib does.
+    """
+    return _measure(bold).getlength(text[:1000]) / _MEASURED * size * _DPI / 72
 
 
 def draw_bars(figure: Figure, chosen: Sequence[Bar], x: float, y: float, width: float) -> None:
@@ -246,15 +290,20 @@ def draw_bars(figure: Figure, chosen: Sequence[Bar], x: float, y: float, width: 
 
 
 def _draw_stroke(figure: Figure, x: float, y: float, width: float, color: str) -> None:
-    from matplotlib.patches import FancyBboxPatch
+    """Draw a bar with round ends: a line, which takes a tenth of the time of a patch."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Rectangle
 
     height = 6.0
-    width = max(width, 1.0)
-    figure.axes[0].add_patch(
-        FancyBboxPatch(
-            (x, y), width, height,
-            boxstyle=f"round,pad=0,rounding_size={min(3.0, width / 2)}",
-            facecolor=color, edgecolor="none", linewidth=0,
+    if width <= height:
+        low = Rectangle((x, y), max(width, 1.0), height, color=color, linewidth=0, zorder=3)
+        figure.axes[0].add_patch(low)
+        return
+    ends = (x + height / 2, x + width - height / 2)
+    figure.axes[0].add_line(
+        Line2D(
+            ends, (y + height / 2, y + height / 2), color=color, linewidth=height * 72 / _DPI,
+            linestyle="-", marker="", solid_capstyle="round", zorder=3,
         )
     )  # fmt: skip
 
@@ -297,6 +346,12 @@ def _font(bold: bool) -> FontProperties:
 
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return FontProperties(fname=str(Path(mpl.get_data_path()) / "fonts" / "ttf" / name))
+
+
+@cache
+def _measure(bold: bool) -> ImageFont.FreeTypeFont:
+    file = str(_font(bold).get_file())
+    return ImageFont.truetype(file, _MEASURED, layout_engine=ImageFont.Layout.BASIC)
 
 
 @cache

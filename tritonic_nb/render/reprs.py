@@ -14,7 +14,17 @@ from typing import TypeAlias
 from tritonic_nb.render.markup import Rich, escape, fill, offered, shown, stylesheet
 from tritonic_nb.render.picture import Picture
 
-__all__ = ["Cell", "Described", "Description", "Table", "card", "line", "plain"]
+__all__ = [
+    "Cell",
+    "Described",
+    "Description",
+    "Table",
+    "aligned",
+    "card",
+    "line",
+    "plain",
+    "table_html",
+]
 
 Cell: TypeAlias = str | Rich
 """What stands in a row or a table."""
@@ -122,7 +132,7 @@ def card(
         title=escape(_short(title)),
         rows=fill("rows", body="\n".join(map(_row, rows))) if rows else "",
         figure=figure,
-        tables="\n".join(map(_table, tables)),
+        tables="\n".join(map(table_html, tables)),
     )
 
 
@@ -139,14 +149,14 @@ def plain(title: str, rows: Sequence[tuple[str, Cell]] = (), tables: Sequence[Ta
     str
         Lines without a final line break.
     """
-    lines = [line(title), *_columns(rows, (), "  ")]
+    lines = [line(title), *aligned(rows, (), "  ")]
     for table in tables:
         indent = "  "
         if table.title is not None:
             lines.append(f"  {line(table.title)} ({len(table.rows)})")
             indent = "    "
         chosen = [table.columns, *table.rows[:_MOST_ROWS]]
-        lines.extend(_columns(chosen, table.numeric, indent))
+        lines.extend(aligned(chosen, table.numeric, indent))
         lines.extend(f"{indent}{rest}" for rest in _rest(table))
     return "\n".join(lines)
 
@@ -161,18 +171,20 @@ def _row(row: tuple[str, Cell]) -> str:
     return f'<tr><th scope="row">{escape(_short(name))}</th><td>{_html(value)}</td></tr>'
 
 
-def _table(table: Table) -> str:
+def table_html(table: Table) -> str:
+    """Write a table as HTML, for a card with a style."""
     rows = [
         "".join(f"<td{_number(table, index)}>{_html(cell)}</td>" for index, cell in enumerate(row))
         for row in table.rows[:_MOST_ROWS]
     ]
     rows += [f'<td colspan="{len(table.columns)}">{rest}</td>' for rest in _rest(table)]
+    head = "".join(
+        f'<th scope="col"{_number(table, index)}>{escape(_short(name))}</th>'
+        for index, name in enumerate(table.columns)
+    )
     body = fill(
         "table",
-        head="".join(
-            f'<th scope="col"{_number(table, index)}>{escape(_short(name))}</th>'
-            for index, name in enumerate(table.columns)
-        ),
+        head=f"<thead><tr>{head}</tr></thead>" if head else "",
         body="\n".join(f"<tr>{row}</tr>" for row in rows),
     )
     if table.title is None:
@@ -203,7 +215,7 @@ def _number(table: Table, index: int) -> str:
     return ' class="tnb-number"' if index in table.numeric else ""
 
 
-def _columns(rows: Sequence[Sequence[Cell]], numeric: Sequence[int], indent: str) -> list[str]:
+def aligned(rows: Sequence[Sequence[Cell]], numeric: Sequence[int], indent: str = "") -> list[str]:
     """Align rows of cells as columns of text."""
     cells = [[line(cell if isinstance(cell, str) else cell.text) for cell in row] for row in rows]
     count = max((len(row) for row in cells), default=0)

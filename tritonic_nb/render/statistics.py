@@ -9,19 +9,21 @@ was looked at, evenly along the longest axis, so that memory is read in order.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Statistics", "is_number", "statistics_of", "thinned"]
+from tritonic_nb.render.extent import Extent
+from tritonic_nb.render.sampling import chunks, thinned
+
+__all__ = ["Statistics", "statistics_of"]
 
 _EXACT_NBYTES = 2**26
 _MOST_LOOKED_AT = 2**22
 _MOST_IN_HISTOGRAM = 2**20
-_CHUNK = 2**16  # elements: as float64 they fit a processor's second cache
 _PATTERNS = 2**18  # elements at a time where each different one is counted
 _BINS = 16
 _FAR = 400  # powers of two: beyond them the square of a number is no float64 any more
@@ -68,23 +70,13 @@ class Statistics:
     histogram_step: int
 
 
-def is_number(dtype: np.dtype[Any]) -> bool:
-    """Whether values of a NumPy dtype are real numbers or truth values.
-
-    ``bfloat16`` and its like are types of their own to NumPy, of no kind that it knows.
-    """
-    return dtype.kind in "biuf" or (
-        dtype.kind == "V" and dtype.fields is None and dtype.name.startswith(("bfloat", "float"))
-    )
-
-
 def statistics_of(array: npt.NDArray[Any]) -> Statistics:
     """Return the figures of an array of numbers, of any shape and memory layout.
 
     Parameters
     ----------
     array
-        Of a dtype for which :func:`is_number` holds.
+        Of a dtype for which :func:`~tritonic_nb.render.datatype.is_number` holds.
     """
     values, step = array, 1
     if array.nbytes > _EXACT_NBYTES:
@@ -95,15 +87,16 @@ def statistics_of(array: npt.NDArray[Any]) -> Statistics:
     if values.dtype.itemsize <= 2 and values.size > 256**values.dtype.itemsize:
         return _of_patterns(values, step)
     with np.errstate(all="ignore"):  # what overflows or is no number is counted instead
-        extent = _Extent.of(values)
-        mean, std = _moments(values, extent)
+        extent = Extent.of(values)
+        scale = _scale(extent)
+        mean, std = _moments(values, extent, scale)
         drawn, more = thinned(values, _MOST_IN_HISTOGRAM)
         histogram = (
             _histogram(
-                ((_finite(chunk, extent) * extent.scale, None) for chunk in _chunks(drawn)),
-                extent.lowest * extent.scale,
-                extent.highest * extent.scale,
-                extent.whole,
+                ((_finite(chunk, extent) * scale, None) for chunk in chunks(drawn)),
+                extent.low * scale,
+                extent.high * scale,
+                values.dtype.kind in "iu",
             )
             if extent.finite
             else ()
@@ -111,8 +104,8 @@ def statistics_of(array: npt.NDArray[Any]) -> Statistics:
         return Statistics(
             step=step,
             count=values.size,
-            minimum=extent.lowest,
-            maximum=extent.highest,
+            minimum=extent.low if extent.finite else None,
+            maximum=extent.high if extent.finite else None,
             mean=mean,
             std=std,
             zeros=extent.zeros,
@@ -122,20 +115,6 @@ def statistics_of(array: npt.NDArray[Any]) -> Statistics:
             histogram=histogram,
             histogram_step=step * more,
         )
-
-
-def thinned(array: npt.NDArray[Any], most: int) -> tuple[npt.NDArray[Any], int]:
-    """Return at most `most` elements of an array as a view, and how many each stands for.
-
-    The longest axis is thinned out, and the next one where that is not enough. Steps are
-    odd, because what repeats in an array repeats after powers of two.
-    """
-    whole = array.size
-    while array.size > most:
-        axis = int(np.argmax(array.shape))
-        step = min(-(-array.size // most) | 1, array.shape[axis])
-        array = array[(slice(None),) * axis + (slice(None, None, step),)]
-    return array, -(-whole // array.size) if array.size else 1
 
 
 def _of_truths(values: npt.NDArray[Any], step: int) -> Statistics:
@@ -163,7 +142,7 @@ def _of_patterns(values: npt.NDArray[Any], step: int) -> Statistics:
     bits = np.dtype(f"u{values.dtype.itemsize}")
     counts = np.zeros(256**bits.itemsize, np.int64)
     places = np.empty(_PATTERNS, np.intp)  # once: memory from the system costs more than counting
-    for chunk in _chunks(values.view(bits), _PATTERNS):
+    for chunk in chunks(values.view(bits), _PATTERNS):
         places[: chunk.size] = chunk
         counts += np.bincount(places[: chunk.size], minlength=counts.size)
     present = np.flatnonzero(counts)
@@ -201,58 +180,18 @@ def _of_patterns(values: npt.NDArray[Any], step: int) -> Statistics:
     )
 
 
-@dataclass
-class _Extent:
-    """How far the finite values reach, and how many are special."""
-
-    whole: bool
-    lowest: Any = None
-    highest: Any = None
-    zeros: int = 0
-    finite: int = 0
-    nans: int = 0
-    above: int = 0
-    below: int = 0
-
-    @classmethod
-    def of(cls, values: npt.NDArray[Any]) -> _Extent:
-        extent = cls(values.dtype.kind in "iu")
-        for chunk in _chunks(values):
-            extent._add(chunk)
-        return extent
-
-    @property
-    def all_finite(self) -> bool:
-        return not (self.nans or self.above or self.below)
-
-    @property
-    def scale(self) -> float:
-        """A power of two that brings the finite values where squares are numbers."""
-        _, power = math.frexp(max(abs(float(self.lowest)), abs(float(self.highest))))
-        if abs(power) < _FAR:
-            return 1.0
-        return 2.0 ** -max(-_FARTHEST, min(_FARTHEST, power))
-
-    def _add(self, chunk: npt.NDArray[Any]) -> None:
-        lowest, highest = chunk.min(), chunk.max()
-        if not (self.whole or (np.isfinite(lowest) and np.isfinite(highest))):
-            self.nans += int(np.count_nonzero(np.isnan(chunk)))
-            self.above += int(np.count_nonzero(chunk == np.inf))
-            self.below += int(np.count_nonzero(chunk == -np.inf))
-            chunk = chunk[np.isfinite(chunk)]
-            if not chunk.size:
-                return
-            lowest, highest = chunk.min(), chunk.max()
-        number = int if self.whole else float
-        least, most = number(lowest), number(highest)
-        self.lowest = least if self.lowest is None else min(self.lowest, least)
-        self.highest = most if self.highest is None else max(self.highest, most)
-        self.finite += chunk.size
-        self.zeros += chunk.size - int(np.count_nonzero(chunk))
+def _scale(extent: Extent) -> float:
+    """Return a power of two that brings finite values where their squares are numbers."""
+    _, power = math.frexp(max(abs(float(extent.low)), abs(float(extent.high))))
+    if abs(power) < _FAR:
+        return 1.0
+    return 2.0 ** -max(-_FARTHEST, min(_FARTHEST, power))
 
 
-def _moments(values: npt.NDArray[Any], extent: _Extent) -> tuple[float | None, float | None]:
-    """Return mean and standard deviation, chunk by chunk.
+def _moments(
+    values: npt.NDArray[Any], extent: Extent, scale: float
+) -> tuple[float | None, float | None]:
+    """Return mean and standard deviation, chunk by chunk, of numbers that `scale` makes fit.
 
     Each chunk's mean is taken off before anything is squared, and the chunks are put
     together after Chan, Golub and LeVeque (1979), so that nothing is lost where the values
@@ -260,11 +199,10 @@ def _moments(values: npt.NDArray[Any], extent: _Extent) -> tuple[float | None, f
     """
     if not extent.finite:
         return None, None
-    if extent.lowest == extent.highest:
-        return float(extent.lowest), 0.0
-    scale = extent.scale
+    if extent.flat:
+        return float(extent.low), 0.0
     count, mean, squares = 0, 0.0, 0.0
-    for chunk in _chunks(values):
+    for chunk in chunks(values):
         numbers = _finite(chunk, extent)
         if not numbers.size:
             continue
@@ -281,7 +219,7 @@ def _moments(values: npt.NDArray[Any], extent: _Extent) -> tuple[float | None, f
         mean += apart * numbers.size / total
         count = total
     return (
-        min(max(mean / scale, float(extent.lowest)), float(extent.highest)),
+        min(max(mean / scale, float(extent.low)), float(extent.high)),
         math.sqrt(squares / count) / scale,
     )
 
@@ -305,21 +243,7 @@ def _histogram(
     return tuple(counts.tolist())
 
 
-def _finite(chunk: npt.NDArray[Any], extent: _Extent) -> npt.NDArray[np.float64]:
+def _finite(chunk: npt.NDArray[Any], extent: Extent) -> npt.NDArray[np.float64]:
     """Return the finite numbers of a chunk, as a new array."""
     numbers = chunk.astype(np.float64)
     return numbers if extent.all_finite else numbers[np.isfinite(numbers)]
-
-
-def _chunks(values: npt.NDArray[Any], size: int = _CHUNK) -> Iterator[npt.NDArray[Any]]:
-    """Give the elements in memory order, without a copy of the whole."""
-    if not values.size:
-        return
-    parts = np.nditer(
-        values, ["external_loop", "buffered", "zerosize_ok"], order="K", buffersize=size
-    )
-    # NumPy compares float32 and float64 several times as fast as other floats.
-    slow = values.dtype.kind not in "iu" and values.dtype not in (np.float32, np.float64)
-    for part in parts:
-        chunk: npt.NDArray[Any] = np.asarray(part)
-        yield chunk.astype(np.float64) if slow else chunk

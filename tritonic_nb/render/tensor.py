@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from codecs import getincrementaldecoder
 from collections.abc import Container, Sequence
 from contextlib import suppress
@@ -15,13 +14,13 @@ import numpy.typing as npt
 
 from tritonic_nb.errors import brief
 from tritonic_nb.render import sparkline
+from tritonic_nb.render.datatype import TEXT_KINDS, datatype_name, is_number
+from tritonic_nb.render.human import human_bytes
 from tritonic_nb.render.markup import Rich, escape, fill, offered, shown, stylesheet, unbroken
-from tritonic_nb.render.statistics import Statistics, is_number, statistics_of
+from tritonic_nb.render.statistics import Statistics, statistics_of
 
-__all__ = ["TEXT_KINDS", "Summary", "datatype_name", "human_bytes", "quoted", "summarise"]
+__all__ = ["Summary", "quoted", "summarise"]
 
-_MOST_BYTES = 10**30  # of a wrong shape there may be more than a float holds
-TEXT_KINDS = "OSUT"  # of NumPy dtypes whose elements are texts
 _MOST_TEXTS = 100_000  # whose sizes are looked at
 _FIRST_TEXTS = 3
 _LONGEST_TEXT = 24  # characters of one that is shown
@@ -203,19 +202,6 @@ def summarise(array: npt.NDArray[Any], where: str = "") -> str:
     return str(Summary.of(array, where))
 
 
-def human_bytes(count: int) -> str:
-    """Write a number of bytes for people: ``602 kB`` is 602 thousand bytes.
-
-    Decimal units, three digits.
-    """
-    size = float(min(count, _MOST_BYTES))
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(size) < 999.5:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB" if abs(size) < 999.5 else f"{size:,.0f} TB"
-
-
 def _number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
@@ -254,16 +240,3 @@ def quoted(item: object) -> str:
         return brief(item)
     text = repr(item[:_LONGEST_TEXT])
     return text if len(item) <= _LONGEST_TEXT else f"{text}…"
-
-
-def datatype_name(dtype: np.dtype[Any]) -> str:
-    """Return Triton's name of a NumPy dtype, or NumPy's where Triton has none."""
-    if dtype.kind in TEXT_KINDS:
-        return "BYTES"
-    if dtype.kind == "b":
-        return "BOOL"
-    match = re.fullmatch(r"(bfloat|float|uint|int)(\d+)", dtype.name)
-    if match is None:
-        return str(dtype)
-    prefix = {"float": "FP", "bfloat": "BF", "int": "INT", "uint": "UINT"}[match[1]]
-    return f"{prefix}{match[2]}"

@@ -1,4 +1,4 @@
-"""Files to try things with: a classifier, its labels and six pictures.
+"""Files to try things with: a classifier and its labels, a text detector, six pictures.
 
 They travel inside the package and need no network. ``README.md`` beside this
 module says where each comes from and under which licence.
@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from tritonic_nb.errors import ArgumentError
 
-__all__ = ["classifier", "image", "images", "labels"]
+__all__ = ["classifier", "image", "images", "labels", "text_detector"]
 
 # pip always unpacks a wheel, so the files are files.
 _FOLDER = Path(__file__).resolve().parent
@@ -31,6 +31,19 @@ def classifier() -> Path:
         Its ONNX metadata carries ``image_transform`` and ``labels``.
     """
     return _FOLDER / "efficientnet_lite0.onnx"
+
+
+def text_detector() -> Path:
+    """Give the path of the text detector, PP-OCRv4 mobile (DBNet) as an ONNX file.
+
+    Returns
+    -------
+    pathlib.Path
+        Input ``image`` FP32 ``[batch, 3, height, width]``, both sides multiples of 32;
+        output ``text_probability`` FP32 ``[batch, 1, height, width]``, from 0 to 1. Its ONNX
+        metadata carries ``image_transform``.
+    """
+    return _FOLDER / "text_detector.onnx"
 
 
 def images() -> Mapping[str, Path]:
