@@ -36,6 +36,7 @@ ALLOWED = {
     "result": {"errors", "frames", "images", "render", "viewer"},
     "differences": {"errors", "render", "result"},
     "workers": {"errors", "result"},
+    "widgets": {"errors", "render"},
     "flight": {"errors", "frames", "render", "result", "tensors", "workers"},
     "session": {
         "attribute", "call", "choice", "errors", "flight", "frames", "images", "inputs",
@@ -53,7 +54,7 @@ ALLOWED = {
     },
 }  # fmt: skip
 # Imports inside of a function that point up on purpose.
-LAZY = {("server", "session")}
+LAZY = {("server", "session"), ("viewer", "widgets")}
 # The parts that may import a library.
 DOORS = {
     "tritonclient": {"transport", "benchmark"},  # the second compares with it
@@ -64,6 +65,7 @@ DOORS = {
     "cuda": {"memory", "monitoring"},
     "matplotlib": {"render"},
     "IPython": {"render"},
+    "ipywidgets": {"widgets"},
     "tqdm": {"render"},
     "av": {"frames"},
     "findpython": {"server"},

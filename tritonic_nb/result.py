@@ -21,7 +21,7 @@ from tritonic_nb.errors import (
 )
 from tritonic_nb.frames import FrameSource
 from tritonic_nb.images import ImageTransform
-from tritonic_nb.viewer import picture, values_of
+from tritonic_nb.viewer import display, picture, values_of
 
 __all__ = ["InferenceResult", "Prediction", "TensorPlace", "Timings"]
 
@@ -255,6 +255,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
         labels: Sequence[str] | None = None,
         k: int | None = None,
         item: int = 0,
+        slider: bool = False,
         **options: Any,
     ) -> None:
         """Show the result in the notebook, or print it outside of one.
@@ -276,6 +277,9 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
             As for :meth:`top_k`.
         k
             How many classes (5 unless it is given), feature maps or boxes.
+        slider
+            Whether heat maps, masks and segmentations over the picture have a slider for
+            their opacity, while the kernel runs.
         **options
             Others of :func:`tritonic_nb.picture`, such as ``opacity`` or ``together``.
 
@@ -289,7 +293,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
             The output cannot be shown so, or an option makes no sense.
         """
         for each in self.pictures(output, as_=as_, labels=labels, k=k, item=item, **options):
-            each.display()
+            display(each, slider=slider)
 
     def pictures(
         self,

@@ -14,7 +14,7 @@ from tritonic_nb.errors import ArgumentError
 from tritonic_nb.images import ImageSource, ImageTransform, load_image
 from tritonic_nb.memory import CopyStream, DeviceArray
 
-__all__ = ["picture", "show", "source_of", "values_of"]
+__all__ = ["display", "picture", "show", "source_of", "values_of"]
 
 
 def show(
@@ -26,6 +26,7 @@ def show(
     source: ImageSource | None = None,
     transform: ImageTransform | None = None,
     return_figure: bool = False,
+    slider: bool = False,
     **options: Any,
 ) -> Any:
     """Show a tensor as the picture that suits it; outside of a notebook, print its text.
@@ -36,6 +37,9 @@ def show(
         As for :func:`picture`; of a mapping each value is shown, with its key as the name.
     return_figure
         Whether to give a Matplotlib figure instead of showing anything.
+    slider
+        Whether to show a slider for the opacity of what lies over the source, while the
+        kernel runs. A saved notebook does not show it.
 
     Returns
     -------
@@ -57,13 +61,31 @@ def show(
     }  # fmt: skip
     if isinstance(x, Mapping) and not return_figure:
         for key, value in x.items():
-            picture(value, name=str(key), **given).display()
+            display(picture(value, name=str(key), **given), slider=slider)
         return None
     made = picture(x, name=name, **given)
     if return_figure:
         return made.figure()
-    made.display()
+    display(made, slider=slider)
     return None
+
+
+def display(picture: render.Picture, *, slider: bool = False) -> None:
+    """Show a picture, with a slider for the opacity of what lies over a photograph, if any.
+
+    Parameters
+    ----------
+    picture
+        The picture.
+    slider
+        Whether to show the slider; without a notebook there is none.
+    """
+    if slider and picture.at_opacity is not None and render.in_notebook():
+        from tritonic_nb.widgets import opacity_slider
+
+        render.display(opacity_slider(picture))
+    else:
+        picture.display()
 
 
 def picture(

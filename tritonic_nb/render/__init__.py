@@ -15,7 +15,7 @@ from tritonic_nb.render.image import blend, overlay, show
 from tritonic_nb.render.kinds import KINDS, Guess
 from tritonic_nb.render.markup import Rich
 from tritonic_nb.render.overlay import Source
-from tritonic_nb.render.picture import Picture, display
+from tritonic_nb.render.picture import Picture, display, in_notebook
 from tritonic_nb.render.plot import bars, top
 from tritonic_nb.render.progress import Progress
 from tritonic_nb.render.reprs import Cell, Described, Description, Table, card, line, plain
@@ -46,6 +46,7 @@ __all__ = [
     "display",
     "guess",
     "human_bytes",
+    "in_notebook",
     "line",
     "overlay",
     "picture_of",

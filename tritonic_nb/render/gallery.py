@@ -7,7 +7,7 @@ one module for each family draws it, and the caption says what was done.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,7 @@ _OTHERWISE = {
 
 # The order of the axes that each kind is drawn from.
 _ORDERS = ("CHW", "HW", "C", "BD", "NPD", "PD", "CT", "T", "P", "D")
+_TINTING = ("heatmap", "depth", "probability", "segmentation")  # those that cover a photograph
 _BAR_WIDTH = 460
 
 
@@ -134,7 +135,14 @@ def picture_of(thing: Any, name: str = "", wish: Wish | None = None) -> Picture:
     )
     with np.errstate(all="ignore"):  # of NaN, infinities and the largest floats
         drawing, notes = _Order(values, found, name, wish).drawn()
-    return _picture(drawing, name, _caption(values, found, [*notes, *drawing.notes], wish))
+    picture = _picture(drawing, name, _caption(values, found, [*notes, *drawing.notes], wish))
+    if wish.source is None or found.kind not in _TINTING:
+        return picture
+    as_found = replace(wish, kind=found.kind)
+    return replace(
+        picture,
+        at_opacity=lambda opacity: picture_of(thing, name, replace(as_found, opacity=opacity)),
+    )
 
 
 def _check(wish: Wish) -> None:

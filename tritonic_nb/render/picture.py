@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,7 +14,7 @@ from tritonic_nb.render.markup import escape, fill, offered, shown
 if TYPE_CHECKING:  # Matplotlib is imported when something is drawn
     from matplotlib.figure import Figure
 
-__all__ = ["Picture", "data_uri", "display"]
+__all__ = ["Picture", "data_uri", "display", "in_notebook"]
 
 
 class Drawn(Protocol):
@@ -43,6 +43,9 @@ class Picture:
         Richer HTML to show instead of the PNG where HTML can be shown.
     drawn
         What it was drawn from, if it can be drawn as a figure.
+    at_opacity
+        Draws it with another opacity, 0 to 1, of what lies over a photograph; None where
+        nothing does.
     """
 
     png: bytes
@@ -51,6 +54,7 @@ class Picture:
     width: int | None = None
     html: str = ""
     drawn: Drawn | None = field(default=None, compare=False)
+    at_opacity: Callable[[float], Picture] | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         return shown(self.alt)
@@ -105,18 +109,23 @@ class Picture:
         )
 
 
-def display(thing: object) -> None:
-    """Show anything in the notebook; outside of one, print its text."""
+def in_notebook() -> bool:
+    """Whether there is a notebook, or IPython's terminal, to show things in."""
     try:
-        from IPython import display as ipython_display
         from IPython import get_ipython
     except ImportError:
-        print(thing)
-        return
-    if get_ipython() is None:
-        print(thing)
-    else:
+        return False
+    return get_ipython() is not None
+
+
+def display(thing: object) -> None:
+    """Show anything in the notebook; outside of one, print its text."""
+    if in_notebook():
+        from IPython import display as ipython_display
+
         ipython_display.display(thing)  # type: ignore[no-untyped-call]
+    else:
+        print(thing)
 
 
 def data_uri(file: bytes, kind: str = "image/png") -> str:
