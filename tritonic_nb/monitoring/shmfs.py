@@ -11,14 +11,14 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tritonic_nb.monitoring.holders import listed, printable, process_name, process_text
 from tritonic_nb.render import human_bytes
 
-__all__ = ["ShmFile", "holders_text", "shm_files"]
+__all__ = ["ShmFile", "holders_text", "shm_files", "shm_owners"]
 
 _SHM_DIR = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory, not a temp folder
 _INSIDE = f"{_SHM_DIR}/"
@@ -100,6 +100,31 @@ def holders_text(limit: int = 3) -> str:
     if rest:
         parts.append(f"{human_bytes(_total(rest))} in {_count(len(rest), 'other file')}")
     return f"{_SHM_DIR} holds {listed(parts)}" if parts else ""
+
+
+def shm_owners(without: Container[str] = ()) -> dict[str, int]:
+    """Return the bytes in ``/dev/shm`` by owner, the one with the most first.
+
+    An owner is a process (for Triton's Python backend, with its pools on their own), or
+    nobody that is to be seen. It takes as long as :func:`shm_files`.
+
+    Parameters
+    ----------
+    without
+        Names of files that do not count.
+    """
+    owners: dict[str, int] = {}
+    for file in shm_files():
+        if file.nbytes and file.name not in without:
+            holder = _holder(file)
+            who = (
+                "no visible process"
+                if holder is None
+                else process_text(holder, process_name(holder))
+            )
+            text = f"Triton pools of {who}" if file.kind == "pool" else who
+            owners[text] = owners.get(text, 0) + file.nbytes
+    return dict(sorted(owners.items(), key=lambda item: -item[1]))
 
 
 @dataclass
