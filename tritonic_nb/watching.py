@@ -50,7 +50,7 @@ def watch(*, hz: float = 2.0, warn_at: float = 0.9, show: bool = True) -> Record
     213450752
     """
     return Recording(
-        [*_of_machine(None), sources.holder_source(), sources.gpu_source()],
+        [*_of_machine(None), *sources.holder_sources(), sources.gpu_source()],
         hz=hz, warn_at=warn_at, show=show,
     )  # fmt: skip
 
@@ -87,7 +87,7 @@ def watch_session(
     chosen = [
         *_of_machine(pid),
         sources.region_source(lambda: region_sizes(regions())),
-        sources.holder_source(lambda: {each.name for each in regions()}),
+        *sources.holder_sources(lambda: {each.name for each in regions()}),
         sources.model_source(pid),
         sources.gpu_source(pid),
     ]

@@ -15,7 +15,7 @@ from tritonic_nb.monitoring.nvml import (
 )
 from tritonic_nb.monitoring.recording import Recording
 from tritonic_nb.monitoring.sampler import Reading, Source, Subscription, subscribe
-from tritonic_nb.monitoring.shmfs import ShmFile, holders_text, shm_files, shm_owners
+from tritonic_nb.monitoring.shmfs import ShmFile, holders_text, shm_files
 
 __all__ = [
     "Device",
@@ -34,7 +34,6 @@ __all__ = [
     "devices",
     "holders_text",
     "shm_files",
-    "shm_owners",
     "subscribe",
     "with_cuda_indices",
 ]

@@ -17,6 +17,7 @@ __all__ = ["chart"]
 
 Numbers = npt.NDArray[np.float64]
 
+_SMALL = 0.2  # of all that is taken: a session with less has a panel of its own
 _PROCESSES = {
     "resident/this process": "this process",
     "resident/server": "server",
@@ -71,10 +72,6 @@ def chart(
         for kind in KINDS
         if counts.get(kind)
     ]
-    first, last = float(times[0]), float(times[-1])
-    marks = [
-        MarkRow(row.kind, [t for t in row.times if first <= t <= last], row.count) for row in marks
-    ]
     return timeline(times.tolist(), panels, title=title, marks=marks, rate=_rate(series, counts))
 
 
@@ -90,19 +87,31 @@ def _shm(series: Mapping[str, Numbers], warn_at: float) -> list[Panel]:
         return []
     used = np.nan_to_num(series["shm/used"])
     total = float(np.nanmax(series["shm/total"]))
-    left = used.copy()  # what has no owner yet: others were looked at earlier than all of it
+    own = _of_group("region", series)
+    sizes = np.sum([np.asarray(layer.values) for layer in own], axis=0) if own else 0 * used
+    apart = 0 < sizes.max() < _SMALL * used.max()
+    parts = [Layer("this session", sizes)] if apart else own
+    left = used.copy()  # of what is there, what has no owner yet
     areas = []
-    for name, values in series.items():
-        group, _, word = name.partition("/")
-        if group in ("region", "holder"):
-            part = np.minimum(np.nan_to_num(values), left)
-            left = left - part
-            areas.append(Layer(word, part, "own" if group == "region" else "other"))
-    areas.sort(key=lambda area: area.kind != "own")
+    for layer in (*parts, *_of_group("holder", series, "other")):
+        values = np.minimum(layer.values, left)  # asked for a moment later than all of it
+        left = left - values
+        if values.max() > 0:
+            areas.append(Layer(layer.name, values, layer.kind))
     if left.max() > 0:
         areas.append(Layer("no owner known", left, "rest"))
     text = human_bytes(int(total))
-    return [Panel(f"Shared memory (/dev/shm), {text}", areas, total=total, warn_at=warn_at * total)]
+    title = f"Shared memory (/dev/shm), {text}"
+    panels = [Panel(title, areas, total=total, warn_at=warn_at * total)]
+    return [*panels, Panel("This session's part of it", own)] if apart else panels
+
+
+def _of_group(group: str, series: Mapping[str, Numbers], kind: str = "own") -> list[Layer]:
+    return [
+        Layer(name.partition("/")[2], np.nan_to_num(values), kind)
+        for name, values in series.items()
+        if name.startswith(f"{group}/")
+    ]
 
 
 def _processes(series: Mapping[str, Numbers]) -> list[Panel]:
@@ -126,14 +135,10 @@ def _machine(series: Mapping[str, Numbers], notes: Mapping[str, str]) -> list[Pa
 
 
 def _cuda_regions(series: Mapping[str, Numbers]) -> list[Panel]:
-    devices: dict[str, list[Layer]] = {}
-    for name, values in series.items():
-        group, _, word = name.partition("/")
-        if group.startswith("cuda"):
-            devices.setdefault(group.removeprefix("cuda"), []).append(Layer(word, values))
+    groups = sorted({name.partition("/")[0] for name in series if name.startswith("cuda")})
     return [
-        Panel(f"The session's regions on CUDA device {device}", areas)
-        for device, areas in sorted(devices.items())
+        Panel(f"This session on CUDA device {group[4:]}", _of_group(group, series))
+        for group in groups
     ]
 
 

@@ -39,7 +39,7 @@ class Recording(render.Described):
     recorded is there after them, too.
 
     Names of series are ``group/name``: ``shm/used``, ``region/input INPUT0``,
-    ``holder/process 99 (python)``, ``memory/available``, ``resident/this process``,
+    ``holder/python 99``, ``memory/available``, ``resident/this process``,
     ``gpu0/used``, ``gpu0/busy_percent``. All are bytes, save percents and counts.
 
     Examples
@@ -305,7 +305,7 @@ class Recording(render.Described):
         used, total = extremes["shm/used"][1], extremes["shm/total"][1]
         part = used / total if total else 1.0
         room = f"{human_bytes(int(total))} in /dev/shm"
-        text = f"{human_bytes(int(used))} of {room} at most ({part:.0%})"
+        text = f"{human_bytes(int(used))} of {room} at most ({part:.1%})"
         rows = [("shared memory", text + self._change("shm/used"))]
         if part >= self._warn_at:
             rows.append(("warning", f"{part:.0%} of /dev/shm was taken: at 100% nothing new fits"))

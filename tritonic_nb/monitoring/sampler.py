@@ -29,6 +29,7 @@ THREAD = "tritonic_nb-sampler"
 
 _LOWEST_HZ, _HIGHEST_HZ = 1.0, 10.0
 _LONGEST_WAIT_S = 1.0  # for the first sample, and for the last
+_QUICK_S = 0.1  # what may be asked once more for the last sample, out of turn
 _MOST_NUMBERS = 100  # that one source may tell
 _LONGEST_NAME = 100  # characters
 # Of one core, and of the thread's time: what a source may take of them.
@@ -82,13 +83,14 @@ class _State:
     reason: str = ""
     asked_s: float = -math.inf
     due_s: float = -math.inf
+    took_s: float = 0.0
 
     def ask(self, source: Source) -> None:
         """Ask a source, whatever it does."""
         started, cpu = time.monotonic(), time.thread_time()
         self.values, self.notes, self.reason = _answer(source)
         ended, cpu = time.monotonic(), time.thread_time() - cpu
-        took = ended - started
+        took = self.took_s = ended - started
         self.asked_s = started
         self.due_s = max(
             started + source.every_s, ended + took / _TIME_SHARE, ended + cpu / _CPU_SHARE
@@ -264,8 +266,9 @@ def _sample(
     late = [source for source in subscription._sources if first and source.slow]
     for source in subscription._sources:
         state = states.setdefault(source, _State())
-        fresh = now - state.asked_s < subscription._period_s / 2 and not last
-        if source not in late and now >= state.due_s and not fresh:
+        fresh = now - state.asked_s < subscription._period_s / 2
+        due = now >= state.due_s and not fresh
+        if source not in late and (due or (last and state.took_s < _QUICK_S)):
             state.ask(source)
     subscription.history.append(now, _known(subscription, states))
     subscription._started.set()

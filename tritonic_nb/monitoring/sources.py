@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Protocol
@@ -16,13 +16,13 @@ from typing import Protocol
 from tritonic_nb.monitoring.holders import printable
 from tritonic_nb.monitoring.nvml import Device, device_holders, devices
 from tritonic_nb.monitoring.sampler import Reading, Source
-from tritonic_nb.monitoring.shmfs import shm_owners
+from tritonic_nb.monitoring.shmfs import ShmFile, owner_text, shm_files
 from tritonic_nb.monitoring.triton_metrics import Metric, fetch_metrics, parse_metrics
 
 __all__ = [
     "Room",
     "gpu_source",
-    "holder_source",
+    "holder_sources",
     "machine_source",
     "model_source",
     "process_source",
@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 _PAGE_NBYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
-_HOLDERS_S = 5.0  # looking at all processes takes some 20 ms
+_OWNERS_S = 5.0
 _MODELS_S = 2.0
 _METRICS_S = 1.0
 _MOST_HOLDERS = 12
@@ -119,22 +119,53 @@ def region_source(regions: Callable[[], Mapping[str, int]]) -> Source:
     return Source("the session's regions", lambda: Reading(dict(regions())))
 
 
-def holder_source(own: Callable[[], Container[str]] | None = None) -> Source:
-    """Tell who else holds memory in ``/dev/shm``: ``holder/process 99 (python)``.
+def holder_sources(own: Callable[[], set[str]] | None = None) -> tuple[Source, Source]:
+    """Tell who else holds memory in ``/dev/shm``: ``holder/python 99``.
+
+    Whose a file is takes some 20 ms to find out, so that it is done every few seconds; how
+    large it is, each time. A file that is new has no owner for as long.
 
     Parameters
     ----------
     own
         Gives the names of the files that are a session's own.
     """
+    owners = _Owners(own or set)
+    return (
+        Source("owners of files in /dev/shm", owners.find, every_s=_OWNERS_S, slow=True),
+        Source("other holders of /dev/shm", owners.read),
+    )
 
-    def read() -> Reading | str:
-        owners = list(shm_owners(own() if own is not None else ()).items())
-        values = {f"holder/{printable(who)}": nbytes for who, nbytes in owners[:_MOST_HOLDERS]}
-        rest = sum(nbytes for _, nbytes in owners[_MOST_HOLDERS:])
+
+class _Owners:
+    """Whose the files in ``/dev/shm`` are, as it was found out last."""
+
+    def __init__(self, own: Callable[[], set[str]]) -> None:
+        self._own = own
+        self._by_name: dict[str, str] = {}
+        self._removed: list[ShmFile] = []  # by their names; those who have them keep them
+
+    def find(self) -> Reading:
+        files = shm_files()
+        self._by_name = {file.name: owner_text(file) for file in files if not file.deleted}
+        self._removed = [file for file in files if file.deleted]
+        return self.read()
+
+    def read(self) -> Reading:
+        # All that were found, so that one that is gone has 0 and not what it had.
+        owners = dict.fromkeys([*self._by_name.values(), *map(owner_text, self._removed)], 0)
+        own = self._own()
+        for file in shm_files(holders=False):
+            owner = self._by_name.get(file.name)
+            if owner is not None and file.name not in own:
+                owners[owner] += file.nbytes
+        for file in self._removed:
+            if file.name not in own:
+                owners[owner_text(file)] += file.nbytes
+        largest = sorted(owners.items(), key=lambda item: -item[1])
+        values = {f"holder/{who}": nbytes for who, nbytes in largest[:_MOST_HOLDERS]}
+        rest = sum(nbytes for _, nbytes in largest[_MOST_HOLDERS:])
         return Reading({**values, "holder/others": rest} if rest else values)
-
-    return Source("other holders of /dev/shm", read, every_s=_HOLDERS_S, slow=True)
 
 
 def process_source(server_pid: Callable[[], int] | None) -> Source:

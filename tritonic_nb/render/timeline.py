@@ -217,6 +217,7 @@ def timeline(
     draw_title(figure, title)
     right = width - MARGIN - _NAMES - _GAP
     place = _Place(figure, _Scale.of_times(times, _LEFT, right), np.asarray(times, float))
+    marks = [_within(row, place.x) for row in marks]
     guides = [time for row in marks for time in row.times]
     _draw_axis(place, height - _BELOW)
     if rows:
@@ -227,6 +228,11 @@ def timeline(
         _draw_panel(place, panel, top, guides if len(guides) <= _MOST_GUIDES else ())
         top += _height(panel)
     return Picture(encode_png(rendered(figure)), _text(title, panels, marks, rate), width=width)
+
+
+def _within(row: MarkRow, x: _Scale) -> MarkRow:
+    """Leave out marks that are beside the axis: of what was so long ago there are no numbers."""
+    return MarkRow(row.kind, [t for t in row.times if x.low <= t <= x.high], row.count)
 
 
 def _check(times: Sequence[float], panels: Sequence[Panel], rate: RateRow | None) -> None:
@@ -257,6 +263,8 @@ class _Scale:
     @classmethod
     def of_times(cls, times: Sequence[float], start: float, end: float) -> _Scale:
         low, high = float(times[0]), float(times[-1])
+        if 0 < low < high / 20:  # it began at 0, and the first number came a moment later
+            low = 0.0
         return cls(low, high if high > low else low + 1, start, end)
 
     def __call__(self, value: Any) -> Any:
