@@ -125,7 +125,10 @@ class EventHook:
 
     def note_error(self, error: BaseException) -> None:
         """Tell of an inference that failed."""
-        said = getattr(error, "message", None)
+        try:
+            said = getattr(error, "message", None)
+        except Exception:  # the error's own; the one to be raised is the other
+            said = None
         text = f"{type(error).__name__}: {said}" if isinstance(said, str) else type(error).__name__
         self.note("error", " ".join(text.split()))
 

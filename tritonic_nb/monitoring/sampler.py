@@ -179,12 +179,14 @@ class _Sampler:
         if thread is threading.current_thread():  # a source closes the session it is of
             return
         self._wake.set()
-        if thread is not None and subscription in self._subscriptions:
-            subscription._ended.wait(_LONGEST_WAIT_S)
-        with self._lock:
-            self._drop(subscription)
-            last = not self._subscriptions
-        self._wake.set()
+        try:
+            if thread is not None and subscription in self._subscriptions:
+                subscription._ended.wait(_LONGEST_WAIT_S)
+        finally:  # an interrupt leaves no thread behind, either
+            with self._lock:
+                self._drop(subscription)
+                last = not self._subscriptions
+            self._wake.set()
         if last and thread is not None:
             thread.join(_LONGEST_WAIT_S)
             with self._lock:
