@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.render.image import encode_png
-from tritonic_nb.render.picture import Picture
+from tritonic_nb.render.markup import escape, fill
+from tritonic_nb.render.picture import Picture, data_uri
 from tritonic_nb.render.plot import (
     EDGE,
     FACE,
@@ -66,6 +67,7 @@ _MARKS = {
 }
 _BARS = "#5f6b76"
 _MOST_GUIDES = 24
+_LEAST_TOP = 1000.0  # bytes: where an axis ends at least
 _MOST_OTHERS = 3
 
 Numbers = npt.NDArray[np.float64]
@@ -227,7 +229,9 @@ def timeline(
         top += _HEADING
         _draw_panel(place, panel, top, guides if len(guides) <= _MOST_GUIDES else ())
         top += _height(panel)
-    return Picture(encode_png(rendered(figure)), _text(title, panels, marks, rate), width=width)
+    png, alt = encode_png(rendered(figure)), _text(title, panels, marks, rate)
+    html = fill("card_figure", source=data_uri(png), alt=escape(alt), width=str(width))
+    return Picture(png, alt, width=width, html=html)
 
 
 def _within(row: MarkRow, x: _Scale) -> MarkRow:
@@ -378,9 +382,9 @@ def _top_value(panel: Panel) -> tuple[float, bool]:
         return 100.0, True
     stack = _stack(panel)
     peak = max([_peak(line.values) for line in panel.lines] + ([_peak(stack[-1])] if stack else []))
-    if panel.total is not None and peak >= 0.3 * panel.total:
+    if panel.total and peak >= 0.3 * panel.total:
         return max(panel.total, peak), True
-    return (peak or 1e6) * 1.25, False
+    return max(peak * 1.25, _LEAST_TOP), False
 
 
 def _draw_seconds(place: _Place, top: float, bottom: float) -> None:
