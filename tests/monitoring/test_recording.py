@@ -13,6 +13,7 @@ import textwrap
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,18 @@ def test_a_forgotten_session_ends_its_recording(address: Any) -> None:
     assert not threads()
     assert w.counts["infer"] == 1
     assert w.peaks["shm/used"]
+
+
+def test_a_recording_that_is_kept_keeps_nothing_of_the_session() -> None:
+    """Neither its regions nor its server, which would stop if nobody held it."""
+    held = type("Held", (), {"__call__": lambda _: Reading({"it/is": 1})})()
+    gone = weakref.ref(held)
+    with Recording([Source("held", held)], hz=10, show=False) as w:
+        pass
+    del held
+    gc.collect()
+    assert gone() is None
+    assert w.peaks == {"it/is": 1}
 
 
 def test_nobody_looks_and_nothing_is_kept(open_session: Open) -> None:

@@ -305,7 +305,8 @@ class Recording(render.Described):
         used, total = extremes["shm/used"][1], extremes["shm/total"][1]
         part = used / total if total else 1.0
         room = f"{human_bytes(int(total))} in /dev/shm"
-        text = f"{human_bytes(int(used))} of {room} at most ({part:.1%})"
+        share = f"{part:.1%}" if part >= 0.001 else "less than 0.1%"
+        text = f"{human_bytes(int(used))} of {room} at most ({share})"
         rows = [("shared memory", text + self._change("shm/used"))]
         if part >= self._warn_at:
             rows.append(("warning", f"{part:.0%} of /dev/shm was taken: at 100% nothing new fits"))

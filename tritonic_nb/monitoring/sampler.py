@@ -215,10 +215,9 @@ class _Sampler:
         self._begin()
 
     def _drop(self, subscription: Subscription) -> None:
-        self._subscriptions = tuple(
-            each for each in self._subscriptions if each is not subscription
-        )
+        self._subscriptions = tuple(each for each in self._subscriptions if each != subscription)
         subscription._ended.set()
+        subscription._sources = ()  # with what they hold of a session and its server
 
     def _run(self) -> None:
         states: dict[Source, _State] = {}
