@@ -324,7 +324,10 @@ def _post(state: _State, event: _Event) -> None:
             while state.events:
                 _pass_on(state)
         finally:
-            state.busy = False
+            try:
+                state.busy = False
+            finally:  # an interrupt at the line before would silence this process for good
+                state.busy = False
 
 
 def _pass_on(state: _State) -> None:
