@@ -24,6 +24,7 @@ ALLOWED = {
     "transport": {"errors", "tensors"},
     "server": {"errors", "render"},
     "monitoring": {"errors", "render"},
+    "watching": {"memory", "monitoring"},
     "regions": {"errors", "memory", "transport"},
     "choice": {"errors", "memory", "regions", "transport"},
     "leftovers": {"choice", "errors", "memory", "render", "transport"},
@@ -41,7 +42,7 @@ ALLOWED = {
     "session": {
         "attribute", "call", "choice", "errors", "flight", "frames", "images", "inputs",
         "leftovers", "memory", "monitoring", "preflight", "regions", "render", "result", "routine",
-        "sizes", "tensors", "transport", "views", "workers",
+        "sizes", "tensors", "transport", "views", "watching", "workers",
     },
     "benchmark": {
         "errors", "memory", "regions", "render", "samples", "server", "session", "tensors",
@@ -68,6 +69,7 @@ DOORS = {
     "ipywidgets": {"widgets"},
     "tqdm": {"render"},
     "av": {"frames"},
+    "pandas": {"monitoring"},
     "findpython": {"server"},
     "filelock": {"server"},
     "platformdirs": {"server"},

@@ -11,12 +11,14 @@ from tritonic_nb.errors import TritonicError
 from tritonic_nb.frames import FrameSource
 from tritonic_nb.images import ImageTransform
 from tritonic_nb.memory import DeviceArray, RegionDescriptor, SharedMemoryType
+from tritonic_nb.monitoring import Recording
 from tritonic_nb.result import InferenceResult
 from tritonic_nb.server import Server, serve
 from tritonic_nb.session import Session
 from tritonic_nb.tensors import ModelSpec, TensorSpec
 from tritonic_nb.transport import SSLOptions
 from tritonic_nb.viewer import picture, show
+from tritonic_nb.watching import watch
 from tritonic_nb.workers import InferenceFuture
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "InferenceFuture",
     "InferenceResult",
     "ModelSpec",
+    "Recording",
     "RegionDescriptor",
     "ResultDifference",
     "SSLOptions",
@@ -41,6 +44,7 @@ __all__ = [
     "samples",
     "serve",
     "show",
+    "watch",
 ]
 
 __version__ = "0.1.0"

@@ -88,6 +88,9 @@ class RegionSet:
     holders
         Tells, for the message of an error, who holds the most of the memory of a kind, on
         a device.
+    note
+        Is told what happens to a region: ``"register"``, ``"grow"`` or ``"unregister"``,
+        which one, and its bytes.
     """
 
     def __init__(
@@ -96,10 +99,12 @@ class RegionSet:
         *,
         mode: int = 0o600,
         holders: Callable[[SharedMemoryType, int], str] | None = None,
+        note: Callable[[str, str, int], None] | None = None,
     ) -> None:
         self._transport = transport
         self._mode = mode
         self._holders = holders
+        self._note = note
         self._lock = threading.RLock()
         self._ended = threading.Condition(self._lock)  # a slot has ended
         self._ends = 0
@@ -144,6 +149,7 @@ class RegionSet:
 
     def take(self, slot: Slot, need: Need, timeout_s: float) -> Region:
         """Give a slot a registered region; see :meth:`Slot.place`."""
+        had = slot.regions.get((need.direction, need.tensor))
         with self._lock:
             if not slot.begun:
                 self._begin(slot)
@@ -175,8 +181,15 @@ class RegionSet:
                 raise
             self.retire(unused)
             region = make()
+        replaced = spare if had is None else [*spare, had]
+        grown = any(each.kind is region.kind for each in replaced)
+        self._tell("grow" if grown else "register", region)
         self.retire(spare)  # they are too small, or lie elsewhere
         return region
+
+    def _tell(self, what: str, region: Region | RegionDescriptor) -> None:
+        if self._note is not None:
+            self._note(what, f"{region.direction} {region.tensor}", region.nbytes)
 
     def retake(self, slot: Slot, regions: Mapping[tuple[str, str], Region]) -> bool:
         """Give a slot the very regions that another one had; see :meth:`Slot.retake`."""
@@ -289,6 +302,7 @@ class RegionSet:
             self._renewing.append(region)
         try:
             self.register(region, timeout_s)
+            self._tell("register", region)
         except RegionNotVisibleError:
             if region.exists():
                 raise
@@ -467,6 +481,7 @@ class RegionSet:
             try:
                 self._unregister(name, _kind_of(owed))
                 _log.debug("unregistered %s", name)
+                self._tell("unregister", owed)
                 self._forget(name)
             except NoReplyError as error:
                 _log.debug("region %s stays owed: %s", name, error)

@@ -8,13 +8,13 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, wraps
 from itertools import islice
 from types import TracebackType
-from typing import Any, Protocol, cast
+from typing import Any, Concatenate, ParamSpec, Protocol, cast
 
 import numpy.typing as npt
 
@@ -53,6 +53,8 @@ from tritonic_nb.memory import (
 )
 from tritonic_nb.monitoring import (
     Devices,
+    EventHook,
+    Recording,
     device_holders_text,
     devices,
     holders_text,
@@ -74,6 +76,7 @@ from tritonic_nb.transport import (
     protocol_for,
 )
 from tritonic_nb.views import InputViews
+from tritonic_nb.watching import watch_session
 from tritonic_nb.workers import InferenceFuture, Workers
 
 __all__ = ["ModelStatus", "ServerAddress", "Session"]
@@ -81,7 +84,29 @@ __all__ = ["ModelStatus", "ServerAddress", "Session"]
 _MOST_TENSORS_SHOWN = 8  # of each kind, in what a session says of itself
 _MOST_GROWTHS = 3  # of an output in one inference; each runs the model once more
 
+_P = ParamSpec("_P")
+
 _log = logging.getLogger("tritonic_nb.session")
+
+
+def _noted(
+    infer: Callable[Concatenate[Session, _P], InferenceResult],
+) -> Callable[Concatenate[Session, _P], InferenceResult]:
+    """Tell those who watch of each inference; while nobody does it costs next to nothing."""
+
+    @wraps(infer)
+    def told(session: Session, /, *args: _P.args, **kwargs: _P.kwargs) -> InferenceResult:
+        if not session._events.watched:
+            return infer(session, *args, **kwargs)
+        try:
+            result = infer(session, *args, **kwargs)
+        except BaseException as error:
+            session._events.note_error(error)
+            raise
+        session._events.note_inference()
+        return result
+
+    return told
 
 
 class ServerAddress(Protocol):
@@ -251,12 +276,15 @@ class Session(render.Described):
         self._mode = _checked_mode(mode)
         self._setup = Setup(*_checked_kinds(shared_memory, device, output_shared_memory))
         self._transport = connect(url, {**own_headers, **(headers or {})}, options, protocol)
-        self._regions = RegionSet(self._transport, mode=self._mode, holders=_holders)
+        self._events = EventHook()
+        self._regions = RegionSet(
+            self._transport, mode=self._mode, holders=_holders, note=self._events.note
+        )
         # Through a weak reference: a session that is forgotten is to go at once.
         self._views = InputViews(weakref.ref(self), self._regions.slot(held=True))
         self._closing = False
         self._finalizer = weakref.finalize(
-            self, _close_forgotten, self._regions, self._transport, self._pid
+            self, _close_forgotten, self._regions, self._transport, self._events, self._pid
         )
         # After the finalizer: at exit they stop before the regions go.
         self._workers = Workers(self._in_flight)
@@ -732,6 +760,7 @@ class Session(render.Described):
 
     # Inference
 
+    @_noted
     def infer(
         self,
         inputs: Any = None,
@@ -1038,6 +1067,62 @@ class Session(render.Described):
             return_exceptions=return_exceptions,
         )
 
+    # Watching
+
+    def watch(
+        self,
+        *,
+        hz: float = 2.0,
+        warn_at: float = 0.9,
+        metrics_url: str | None = None,
+        show: bool = True,
+    ) -> Recording:
+        """Record the memory that a block takes, and show it afterwards.
+
+        ``/dev/shm`` with this session's regions by tensor and other holders by owner, the
+        machine's memory, this process and the server (if it runs here), the GPUs, and what
+        the session did: register, grow, unregister, inferences, errors.
+
+        Parameters
+        ----------
+        hz
+            How often to look, in times a second, from 1 to 10.
+        warn_at
+            From which part of ``/dev/shm`` on picture and summary warn, above 0 and up to 1.
+        metrics_url
+            Where a server on another machine publishes its metrics, such as
+            ``"http://HOST:8002/metrics"``: they are recorded too, as the server's. Nothing
+            is asked there unless it is given.
+        show
+            Whether to show the recording at the end of the block: as a picture and a
+            summary in a notebook; elsewhere the summary is printed.
+
+        Returns
+        -------
+        Recording
+            To be used once, in a ``with`` statement. It ends with the block, or with the
+            session.
+
+        Raises
+        ------
+        ArgumentError
+            If an argument is out of range.
+        SessionClosedError
+            If the session was closed.
+
+        Examples
+        --------
+        >>> with session.watch(hz=5) as w:
+        ...     results = list(session.map(paths))
+        >>> w.peaks["shm/used"], w.counts
+        (1409124, {'register': 2, 'infer': 40})
+        """
+        self._usable()
+        return watch_session(
+            self._regions.describe, self._owner, self._events,
+            hz=hz, warn_at=warn_at, metrics_url=metrics_url, show=show,
+        )  # fmt: skip
+
     # What infer() does
 
     def _understood(
@@ -1266,7 +1351,7 @@ class Session(render.Described):
             self._closing = True
             self._workers.close()
             self._views.drop()
-            _close(self._regions, self._transport)
+            _close(self._regions, self._transport, self._events)
             self._finalizer.detach()  # last: interrupted, it can be closed again
 
     def __enter__(self) -> Session:
@@ -1420,14 +1505,19 @@ def _has_gpu() -> bool:
     return bool(devices())
 
 
-def _close(regions: RegionSet, transport: Transport) -> None:
+def _close(regions: RegionSet, transport: Transport, events: EventHook) -> None:
     try:
         regions.close()
     finally:
-        transport.close()
+        try:
+            transport.close()
+        finally:
+            events.close()  # last, so that who watches sees the memory given back
 
 
-def _close_forgotten(regions: RegionSet, transport: Transport, owner_pid: int) -> None:
+def _close_forgotten(
+    regions: RegionSet, transport: Transport, events: EventHook, owner_pid: int
+) -> None:
     """Close what a session left open when it was collected, or at exit."""
     if os.getpid() != owner_pid:  # a forked child: all of it is still its parent's
         return
@@ -1438,7 +1528,7 @@ def _close_forgotten(regions: RegionSet, transport: Transport, owner_pid: int) -
             stacklevel=2,
         )
     finally:  # the warning may be an error
-        _close(regions, transport)
+        _close(regions, transport, events)
 
 
 def _log_to_stream() -> None:

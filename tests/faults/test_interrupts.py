@@ -21,6 +21,7 @@ import pytest
 
 import tritonic_nb
 from tests.conftest import BOTH
+from tritonic_nb.memory import lifeline
 
 PACKAGE = str(Path(tritonic_nb.__file__).parent)
 FULL = os.environ.get("TRITONIC_NB_FAULTS") == "full"
@@ -179,6 +180,8 @@ def test_an_interrupt_at_any_line(
         registered = {region["name"] for region in transport.registered_regions()}
         assert not shm_names(), place
         assert not registered, place
+        with lifeline._state.lock:
+            assert not lifeline._state.passing_on.locked(), place  # the janitor is told what comes
         if not place:
             break
         line += STEP

@@ -18,7 +18,7 @@ from pathlib import Path
 from tritonic_nb.monitoring.holders import listed, printable, process_name, process_text
 from tritonic_nb.render import human_bytes
 
-__all__ = ["ShmFile", "holders_text", "shm_files"]
+__all__ = ["ShmFile", "holders_text", "owner_text", "shm_files"]
 
 _SHM_DIR = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory, not a temp folder
 _INSIDE = f"{_SHM_DIR}/"
@@ -60,18 +60,24 @@ class ShmFile:
     kind: str
 
 
-def shm_files() -> tuple[ShmFile, ...]:
+def shm_files(*, holders: bool = True) -> tuple[ShmFile, ...]:
     """Return what takes memory in ``/dev/shm``, the largest first.
 
     It looks at each process, for at most about a second: what it would have seen
     in the remaining ones is missing then. Without a ``/dev/shm`` there is nothing.
+
+    Parameters
+    ----------
+    holders
+        False looks at no process, which is quick: only files that have a name are found,
+        and nobody that holds them.
     """
     status = _status(_SHM_DIR)
     if status is None:
         return ()
     scan = _Scan(status.st_dev, time.monotonic() + _LONGEST_S)
     scan.list_files()
-    for pid in _pids():
+    for pid in _pids() if holders else ():
         if scan.late():
             break
         scan.look_at(pid)
@@ -100,6 +106,21 @@ def holders_text(limit: int = 3) -> str:
     if rest:
         parts.append(f"{human_bytes(_total(rest))} in {_count(len(rest), 'other file')}")
     return f"{_SHM_DIR} holds {listed(parts)}" if parts else ""
+
+
+def owner_text(file: ShmFile) -> str:
+    """Say in short whose a file is: ``python 99``, ``this process``, ``Triton pools 12``.
+
+    What Triton's Python backend keeps for itself stands on its own, with the server's number.
+    """
+    holder = _holder(file)
+    if holder is None:
+        return "no visible process"
+    if file.kind == "pool":
+        return f"Triton pools {holder}"
+    if holder == os.getpid():
+        return "this process"
+    return f"{printable(process_name(holder)) or 'process'} {holder}"
 
 
 @dataclass

@@ -1,0 +1,130 @@
+"""What is sampled when somebody watches: this machine, this process, a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tritonic_nb.memory import RegionDescriptor, SharedMemoryType, host_space
+from tritonic_nb.monitoring import EventHook, Recording, Source, sources
+from tritonic_nb.monitoring.triton_metrics import checked_metrics_url
+
+__all__ = ["watch", "watch_session"]
+
+_GIVEN_UP = "given up"
+_NO_METRICS = (
+    "a server that is not of this process is watched by its metrics: "
+    "watch(metrics_url='http://HOST:8002/metrics')"
+)
+
+
+def watch(*, hz: float = 2.0, warn_at: float = 0.9, show: bool = True) -> Recording:
+    """Record the memory that a block takes, and show it afterwards; without a session.
+
+    ``/dev/shm`` and who holds it, the machine's memory, this process, and the GPUs.
+
+    Parameters
+    ----------
+    hz
+        How often to look, in times a second, from 1 to 10.
+    warn_at
+        From which part of ``/dev/shm`` on picture and summary warn, above 0 and up to 1.
+    show
+        Whether to show the recording at the end of the block: as a picture and a summary in
+        a notebook; elsewhere the summary is printed.
+
+    Returns
+    -------
+    Recording
+        To be used once, in a ``with`` statement.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is out of range.
+
+    Examples
+    --------
+    >>> with tritonic_nb.watch() as w:
+    ...     work()
+    >>> w.peaks["resident/this process"]
+    213450752
+    """
+    return Recording(
+        [*_of_machine(None), *sources.holder_sources(), sources.gpu_source()],
+        hz=hz, warn_at=warn_at, show=show,
+    )  # fmt: skip
+
+
+def watch_session(
+    regions: Callable[[], Sequence[RegionDescriptor]],
+    server: object,
+    hook: EventHook,
+    *,
+    hz: float,
+    warn_at: float,
+    metrics_url: str | None,
+    show: bool,
+) -> Recording:
+    """Return what :meth:`Session.watch <tritonic_nb.Session.watch>` returns.
+
+    Parameters
+    ----------
+    regions
+        Gives the session's regions as they are.
+    server
+        What the session was given as its server. One with a ``pid`` runs on this machine.
+    hook
+        Where the session tells what happens.
+    hz, warn_at, metrics_url, show
+        As for the method.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is out of range.
+    """
+    pid = _pid_of(server)
+    chosen = [
+        *_of_machine(pid),
+        sources.region_source(lambda: region_sizes(regions())),
+        *sources.holder_sources(lambda: {each.name for each in regions()}),
+        sources.model_source(pid),
+        sources.gpu_source(pid),
+    ]
+    if metrics_url is not None:
+        chosen.append(sources.triton_source(checked_metrics_url(metrics_url)))
+    elif pid is None:
+        chosen.append(Source("the server's metrics", lambda: _NO_METRICS))
+    return Recording(chosen, hz=hz, warn_at=warn_at, show=show, hook=hook)
+
+
+def region_sizes(regions: Sequence[RegionDescriptor]) -> dict[str, int]:
+    """Return the bytes of regions by series: ``region/input INPUT0``, ``cuda0/input INPUT0``.
+
+    Those that the server still keeps of requests that were given up are put together.
+    """
+    sizes: dict[str, int] = {}
+    for region in regions:
+        cuda = region.kind is SharedMemoryType.CUDA
+        group = f"cuda{region.device_id}" if cuda else "region"
+        tensor = f"{region.direction} {region.tensor}"
+        name = f"{group}/{_GIVEN_UP if region.state == 'quarantined' else tensor}"
+        sizes[name] = sizes.get(name, 0) + region.nbytes
+    return sizes
+
+
+def _of_machine(pid: Callable[[], int] | None) -> list[Source]:
+    return [
+        sources.room_source(host_space),
+        sources.machine_source(),
+        sources.process_source(pid),
+    ]
+
+
+def _pid_of(server: object) -> Callable[[], int] | None:
+    """Return what tells the server's process id, which is another after a restart."""
+    try:
+        local = isinstance(getattr(server, "pid", None), int)
+    except Exception:  # it may be anything that has a url
+        local = False
+    return (lambda: server.pid) if local else None  # type: ignore[attr-defined]
