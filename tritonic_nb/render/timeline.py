@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tritonic_nb.errors import ArgumentError
-from tritonic_nb.render.image import encode_png
+from tritonic_nb.render.human import human_bytes
+from tritonic_nb.render.image import ROUNDED, encode_png
 from tritonic_nb.render.markup import escape, fill
 from tritonic_nb.render.picture import Picture, data_uri
 from tritonic_nb.render.plot import (
@@ -32,7 +33,6 @@ from tritonic_nb.render.plot import (
     new_card,
     rendered,
 )
-from tritonic_nb.render.human import human_bytes
 
 if TYPE_CHECKING:  # Matplotlib is imported when something is drawn
     from matplotlib.figure import Figure
@@ -230,7 +230,7 @@ def timeline(
         _draw_panel(place, panel, top, guides if len(guides) <= _MOST_GUIDES else ())
         top += _height(panel)
     png, alt = encode_png(rendered(figure)), _text(title, panels, marks, rate)
-    html = fill("card_figure", source=data_uri(png), alt=escape(alt), width=str(width))
+    html = fill("drawn", source=data_uri(png), alt=escape(alt), width=str(width), rounded=ROUNDED)
     return Picture(png, alt, width=width, html=html)
 
 
