@@ -22,7 +22,7 @@ from tritonic_nb.errors import SharedMemoryError, TensorShapeError, TritonicErro
 from tritonic_nb.memory import cudart
 from tritonic_nb.memory.copies import CopyStream, PinnedMemory
 from tritonic_nb.memory.device_array import DeviceArray, Tensor
-from tritonic_nb.memory.region import Region, RegionDescriptor, SharedMemoryType
+from tritonic_nb.memory.region import Region, SharedMemoryType
 from tritonic_nb.memory.shm_file import ShmFile, new_name
 from tritonic_nb.tensors import codec
 from tritonic_nb.tensors.dtypes import TEXT_KINDS, numpy_dtype
@@ -84,7 +84,6 @@ class CudaRegion(Region):
         super().__init__(new_name(tensor), tensor, direction, slot_nbytes, slots)
         self.device_id: int = device
         what = f"{direction} {tensor!r}"
-        self._views: list[weakref.ref[Any]] = []
         self._lent_to_device = False  # since await_readers()
         self._host: Callable[[], PinnedMemory | None] = _none
         self._host_nbytes = 0
@@ -227,28 +226,10 @@ class CudaRegion(Region):
             cudart.wait_for_device(self.device_id)
             self._lent_to_device = False
 
-    def pinned(self) -> bool:
-        """Whether a view of the region is still in use."""
-        if self._views:
-            self._views = [view for view in self._views if view() is not None]
-        return bool(self._views)
-
-    def describe(self) -> RegionDescriptor:
-        """Return the region as it is now."""
-        return RegionDescriptor(
-            name=self.name,
-            key="",
-            kind=self.kind,
-            device_id=self.device_id,
-            nbytes=self.nbytes,
-            fd=None,
-            address=0 if self._memory is None else self._memory.address,
-            tensor=self.tensor,
-            direction=self.direction,
-            slots=self.slots,
-            slot_nbytes=self.slot_nbytes,
-            state=self.state,
-        )
+    @property
+    def address(self) -> int:
+        """The device pointer; 0 once the region is closed."""
+        return 0 if self._memory is None else self._memory.address
 
     def exists(self) -> bool:
         """Whether the memory is still there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -155,6 +156,7 @@ class Region(render.Described, ABC):
         self.slot_nbytes = slot_nbytes
         self.slots = slots
         self.state = "created"
+        self._views: list[weakref.ref[Any]] = []  # what was given out, or keeps its memory
 
     def __repr__(self) -> str:
         return repr(self.describe())
@@ -237,17 +239,42 @@ class Region(render.Described, ABC):
     def await_readers(self) -> None:
         """Wait until what others do with views that are gone by now is done."""
 
-    @abstractmethod
     def pinned(self) -> bool:
         """Whether an array given out by :meth:`view` or ``read(copy=False)`` is still in use."""
+        if self._views:
+            self._views = [view for view in self._views if view() is not None]
+        return bool(self._views)
 
     @abstractmethod
     def exists(self) -> bool:
         """Whether the server could open the region now, as far as this process can tell."""
 
+    @property
+    def fd(self) -> int | None:
+        """The open file descriptor; None where the memory is no file."""
+        return None
+
+    @property
     @abstractmethod
+    def address(self) -> int:
+        """Where it is mapped in this process, or the device pointer."""
+
     def describe(self) -> RegionDescriptor:
         """Return the region as it is now."""
+        return RegionDescriptor(
+            name=self.name,
+            key=self.key,
+            kind=self.kind,
+            device_id=self.device_id,
+            nbytes=self.nbytes,
+            fd=self.fd,
+            address=self.address,
+            tensor=self.tensor,
+            direction=self.direction,
+            slots=self.slots,
+            slot_nbytes=self.slot_nbytes,
+            state=self.state,
+        )
 
     @abstractmethod
     def close(self) -> None:

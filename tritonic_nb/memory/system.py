@@ -16,7 +16,7 @@ import numpy.typing as npt
 from tritonic_nb.errors import SharedMemoryError
 from tritonic_nb.memory.copies import CopyStream
 from tritonic_nb.memory.device_array import DeviceArray, Tensor
-from tritonic_nb.memory.region import Region, RegionDescriptor, SharedMemoryType
+from tritonic_nb.memory.region import Region, SharedMemoryType
 from tritonic_nb.memory.shm_file import SHM_DIR, ShmFile, new_name
 from tritonic_nb.tensors import codec
 from tritonic_nb.tensors.dtypes import TEXT_KINDS, numpy_dtype
@@ -67,7 +67,6 @@ class SystemRegion(Region):
         name = new_name(tensor)
         super().__init__(name, tensor, direction, slot_nbytes, slots)
         self.key = f"/{name}"  # for the server to open
-        self._views: list[weakref.ref[npt.NDArray[Any]]] = []
         self._layout = _NO_LAYOUT
         self._file = ShmFile(name, mode, holders)
         # In place before the file is: from then on it is removed whatever happens.
@@ -169,28 +168,10 @@ class SystemRegion(Region):
         self._views.append(weakref.ref(holder))
         return holder.reshape(shape)
 
-    def pinned(self) -> bool:
-        """Whether a view of the region is still in use."""
-        if self._views:
-            self._views = [view for view in self._views if view() is not None]
-        return bool(self._views)
-
-    def describe(self) -> RegionDescriptor:
-        """Return the region as it is now."""
-        return RegionDescriptor(
-            name=self.name,
-            key=self.key,
-            kind=self.kind,
-            device_id=None,
-            nbytes=self.nbytes,
-            fd=self.fd,
-            address=self._address,
-            tensor=self.tensor,
-            direction=self.direction,
-            slots=self.slots,
-            slot_nbytes=self.slot_nbytes,
-            state=self.state,
-        )
+    @property
+    def address(self) -> int:
+        """Where it is mapped in this process."""
+        return self._address
 
     def exists(self) -> bool:
         """Whether the file is still there under its name."""
