@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +24,7 @@ from tests.faults.test_interrupts import (
     first,
     grow,
     in_place,
-    interrupted,
+    strike_everywhere,
     unregister,
 )
 
@@ -71,28 +70,13 @@ def test_an_interrupt_at_any_line(
     job: Callable[[tritonic_nb.Session], Callable[[], object]],
 ) -> None:
     """Wherever Ctrl-C strikes, the next inferences are right and close() leaves nothing."""
-    line = 1
-    while True:
-        session = open_session("identity_fp32")
-        place = interrupted(line, job(session))
-        if job is close:
-            session.close()  # again, to the end
-            session = open_session("identity_fp32")
-        for side in (4, 3, 5, 400):  # what was sent before, and what was not
-            array = np.full((side, side), line, np.float32)
-            assert np.array_equal(session.infer(array)["OUTPUT0"], array), place
-        session.close()
+
+    def check(place: str) -> None:
         gc.collect()
         assert not shm_names(), place
         assert not gpu_server.registered, place
         assert not cuda.left(), place
         assert not cuda.freed_while_open, place
-        if not place:
-            break
-        line += STEP
+
+    line = strike_everywhere(open_session, job, STEP, check)
     assert line > 5 * STEP  # the job did run in the package's code
-    session = open_session("identity_fp32")
-    other = threading.Thread(target=session.infer, args=(SMALL,), daemon=True)
-    other.start()
-    other.join(30)
-    assert not other.is_alive()  # no lock is held by what was interrupted

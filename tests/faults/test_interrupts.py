@@ -154,6 +154,53 @@ def close(session: tritonic_nb.Session) -> Callable[[], object]:
     return session.close
 
 
+def strike_everywhere(
+    open_session: Open,
+    job: Callable[[tritonic_nb.Session], Callable[[], object]],
+    step: int,
+    check: Callable[[str], None],
+) -> int:
+    """Interrupt a job at one line after another, and go on each time.
+
+    Parameters
+    ----------
+    open_session
+        Opens a session.
+    job
+        Prepares a session and gives what is interrupted.
+    step
+        How many lines lie between two interrupts.
+    check
+        Is called when the session was closed, with the place of the interrupt.
+
+    Returns
+    -------
+    int
+        The line at which the job ended before it was interrupted.
+    """
+    line = 1
+    while True:
+        session = open_session("identity_fp32")
+        place = interrupted(line, job(session))
+        if job is close:
+            session.close()  # again, to the end
+            session = open_session("identity_fp32")
+        for side in (4, 3, 5, 400):  # what was sent before, and what was not
+            array = np.full((side, side), line, np.float32)
+            assert np.array_equal(session.infer(array)["OUTPUT0"], array), place
+        session.close()
+        check(place)
+        if not place:
+            break
+        line += step
+    session = open_session("identity_fp32")
+    other = threading.Thread(target=session.infer, args=(SMALL,), daemon=True)
+    other.start()
+    other.join(30)
+    assert not other.is_alive()  # no lock is held by what was interrupted
+    return line
+
+
 @BOTH
 @pytest.mark.timeout(1200 if FULL else 300)
 @pytest.mark.parametrize(
@@ -166,28 +213,13 @@ def test_an_interrupt_at_any_line(
     job: Callable[[tritonic_nb.Session], Callable[[], object]],
 ) -> None:
     """Wherever Ctrl-C strikes, the next inferences are right and close() leaves nothing."""
-    line = 1
-    while True:
-        session = open_session("identity_fp32")
-        place = interrupted(line, job(session))
-        if job is close:
-            session.close()  # again, to the end
-            session = open_session("identity_fp32")
-        for side in (4, 3, 5, 400):  # what was sent before, and what was not
-            array = np.full((side, side), line, np.float32)
-            assert np.array_equal(session.infer(array)["OUTPUT0"], array), place
-        session.close()
+
+    def check(place: str) -> None:
         registered = {region["name"] for region in transport.registered_regions()}
         assert not shm_names(), place
         assert not registered, place
         with lifeline._state.lock:
             assert not lifeline._state.passing_on.locked(), place  # the janitor is told what comes
-        if not place:
-            break
-        line += STEP
+
+    line = strike_everywhere(open_session, job, STEP, check)
     assert line > 10 * STEP  # the job did run in the package's code
-    session = open_session("identity_fp32")
-    other = threading.Thread(target=session.infer, args=(SMALL,), daemon=True)
-    other.start()
-    other.join(30)
-    assert not other.is_alive()  # no lock is held by what was interrupted
