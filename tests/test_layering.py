@@ -37,7 +37,10 @@ ALLOWED = {
     "result": {"errors", "frames", "images", "render", "viewer"},
     "differences": {"errors", "render", "result"},
     "workers": {"errors", "result"},
-    "widgets": {"errors", "render"},
+    "widgets": {
+        "errors", "images", "memory", "monitoring", "render", "result", "samples", "session",
+        "tensors", "watching",
+    },
     "flight": {"errors", "frames", "render", "result", "tensors", "workers"},
     "session": {
         "attribute", "call", "choice", "errors", "flight", "frames", "images", "inputs",
@@ -55,7 +58,7 @@ ALLOWED = {
     },
 }  # fmt: skip
 # Imports inside of a function that point up on purpose.
-LAZY = {("server", "session"), ("viewer", "widgets")}
+LAZY = {("server", "session"), ("session", "widgets"), ("viewer", "widgets")}
 # The parts that may import a library.
 DOORS = {
     "tritonclient": {"transport", "benchmark"},  # the second compares with it
@@ -65,7 +68,8 @@ DOORS = {
     "google": {"transport"},
     "cuda": {"memory", "monitoring"},
     "matplotlib": {"render"},
-    "IPython": {"render"},
+    "IPython": {"render", "widgets"},
+    "anywidget": {"widgets"},
     "ipywidgets": {"widgets"},
     "tqdm": {"render"},
     "av": {"frames"},

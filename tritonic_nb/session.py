@@ -267,6 +267,7 @@ class Session(render.Described):
             )
         options = {True: SSLOptions(), False: None}[ssl] if isinstance(ssl, bool) else ssl
         self._lock = threading.RLock()  # of what changes the session; inferences do without
+        self._depth = 0  # of steps within steps that hold it
         self._reloading = threading.Lock()
         self._pid = os.getpid()
         self._owner = server  # kept: a Server that nobody holds stops
@@ -380,6 +381,7 @@ class Session(render.Described):
             spec = self._describe(model, number, self._load if load is None else load)
             self._change(replace(self._setup, model=spec, learned={}))
             _log.debug("using %s: %s", model, spec)
+            self._events.note("switch", f"using model {model}")
             return spec
 
     def load(self, model: str | None = None) -> None:
@@ -398,6 +400,7 @@ class Session(render.Described):
         with self._open():
             name = self.model_info.name if model is None else model
             self._transport.load_model(name)
+            self._events.note("switch", f"loaded model {name}")
             model_now = self._setup.model
             if model_now is not None and model_now.name == name:
                 self.use(name, model_now.version)
@@ -418,6 +421,7 @@ class Session(render.Described):
                 self._change(
                     replace(self._setup, model=replace(model_now, state="UNAVAILABLE"), learned={})
                 )
+            self._events.note("switch", f"unloaded model {name}")
 
     def _change(self, setup: Setup) -> None:
         """Go by something else from now on, and let go of the regions of before."""
@@ -554,6 +558,7 @@ class Session(render.Described):
             kinds, device = _checked_kinds(kind, device, output)
             choice = self._chosen(kinds, device)
             self._change(replace(self._setup, kinds=kinds, device=device, choice=choice))
+            self._events.note("switch", f"shared memory: {self._shared_memory_text()}")
 
     @property
     def regions(self) -> tuple[RegionDescriptor, ...]:
@@ -747,6 +752,7 @@ class Session(render.Described):
         if self._setup is setup:
             choice = Choice(SharedMemoryType.NONE, error.message)
             self._setup = replace(setup, choice=choice)
+            self._events.note("switch", f"shared memory: {self._shared_memory_text()}")
 
     def _chosen(self, kinds: Mapping[str, SharedMemoryType], device: int) -> Choice | None:
         """Find out which way works, where that is left to the session."""
@@ -1367,11 +1373,19 @@ class Session(render.Described):
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        """Hold the lock of a session that is open."""
+        """Hold the lock of a session that is open, and tell those who watch of an error."""
         self._usable()  # before the lock, which in a forked child nobody would ever let go
         with self._lock:
             self._usable()
-            yield
+            self._depth += 1
+            try:
+                yield
+            except TritonicError as error:
+                if self._depth == 1:  # one step of a larger one
+                    self._events.note_error(error)
+                raise
+            finally:
+                self._depth -= 1
 
     def _usable(self) -> Setup:
         """Return what an inference goes by, if the session is open."""

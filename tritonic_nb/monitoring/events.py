@@ -14,8 +14,11 @@ from dataclasses import dataclass
 
 __all__ = ["KINDS", "Event", "EventHook", "EventRecord"]
 
-KINDS = ("register", "grow", "unregister", "error")
-"""What an event may be. Inferences are counted, and are no events."""
+KINDS = ("switch", "register", "grow", "unregister", "error")
+"""What an event may be. Inferences are counted, and are no events.
+
+A switch is another model, kind of shared memory or server, or a model loaded or unloaded.
+"""
 
 _MOST_EVENTS = 2000  # that a record keeps; all are counted
 _LONGEST_TEXT = 300  # characters: a model's error may be as long as it likes
@@ -32,24 +35,34 @@ class Event:
     time_s
         When, as `time.monotonic` tells it, in seconds.
     text
-        Which tensor's region, or the error.
+        Which tensor's region, what was switched to, or the error.
     nbytes
-        The region's bytes; 0 for an error.
+        The region's bytes; 0 for what is no region.
+    remedy
+        What to do about an error, where that is known.
     """
 
     kind: str
     time_s: float
     text: str
     nbytes: int = 0
+    remedy: str = ""
 
 
 class EventRecord:
     """What a hook tells one who watches: the last events, and how many there were.
 
     Safe to share between threads.
+
+    Parameters
+    ----------
+    notify
+        Called after each event, in the thread of whoever caused it: it must be quick, and
+        must not raise.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, notify: Callable[[], None] | None = None) -> None:
+        self._notify = notify
         self._lock = threading.Lock()
         self._events: deque[Event] = deque(maxlen=_MOST_EVENTS)
         self._counts: Counter[str] = Counter()
@@ -77,6 +90,8 @@ class EventRecord:
         with self._lock:
             self._events.append(event)
             self._counts[event.kind] += 1
+        if self._notify is not None:
+            self._notify()
 
     def count_inference(self) -> None:
         """Count one more inference."""
@@ -111,10 +126,11 @@ class EventHook:
             self._watchers = tuple(each for each in self._watchers if each[0] is not record)
             self.watched = bool(self._watchers)
 
-    def note(self, kind: str, text: str, nbytes: int = 0) -> None:
+    def note(self, kind: str, text: str, nbytes: int = 0, remedy: str = "") -> None:
         """Tell of an event of one of :data:`KINDS`."""
         if self.watched:
-            event = Event(kind, time.monotonic(), text[:_LONGEST_TEXT], nbytes)
+            text, remedy = text[:_LONGEST_TEXT], remedy[:_LONGEST_TEXT]
+            event = Event(kind, time.monotonic(), text, nbytes, remedy)
             for record, _ in self._watchers:
                 record.add(event)
 
@@ -124,15 +140,21 @@ class EventHook:
             record.count_inference()
 
     def note_error(self, error: BaseException) -> None:
-        """Tell of an inference that failed."""
-        try:
-            said = getattr(error, "message", None)
-        except Exception:  # the error's own; the one to be raised is the other
-            said = None
-        text = f"{type(error).__name__}: {said}" if isinstance(said, str) else type(error).__name__
-        self.note("error", " ".join(text.split()))
+        """Tell of something that failed."""
+        said, remedy = (_text_of(error, each) for each in ("message", "remedy"))
+        text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        self.note("error", text, remedy=remedy)
 
     def close(self) -> None:
         """End all watching: the session closes."""
         for _, end in self._watchers:
             end()
+
+
+def _text_of(error: BaseException, name: str) -> str:
+    """Return an attribute of an error in one line; empty where it has no such text."""
+    try:
+        said = getattr(error, name, None)
+    except Exception:  # the error's own; the one to be raised is the other
+        return ""
+    return " ".join(said.split()) if isinstance(said, str) else ""

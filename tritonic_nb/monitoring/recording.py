@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from itertools import count, takewhile
 from pathlib import Path
@@ -142,10 +143,7 @@ class Recording(render.Described):
     def events(self) -> tuple[Event, ...]:
         """The last 2000 events, with times in seconds since the block began."""
         begun = self._begun_s or 0.0
-        return tuple(
-            Event(each.kind, each.time_s - begun, each.text, each.nbytes)
-            for each in self._record.events
-        )
+        return tuple(replace(each, time_s=each.time_s - begun) for each in self._record.events)
 
     @property
     def counts(self) -> dict[str, int]:

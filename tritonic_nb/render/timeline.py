@@ -60,6 +60,7 @@ _LINES = (("#0072b2", "-"), ("#d55e00", (0, (5, 1.5))), ("#009e73", (0, (1.5, 1.
           ("#59636e", (0, (6, 1.5, 1.5, 1.5))))  # fmt: skip
 _WARNING = "#b3261e"
 _MARKS = {
+    "switch": ("s", "#7b3294"),
     "register": ("^", "#009e73"),
     "grow": ("D", "#0072b2"),
     "unregister": ("v", "#8a5a00"),
@@ -137,7 +138,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class MarkRow:
-    """Marks at moments: ``"register"``, ``"grow"``, ``"unregister"`` or ``"error"``.
+    """Marks at moments: ``"switch"``, ``"register"``, ``"grow"``, ``"unregister"``, ``"error"``.
 
     Attributes
     ----------

@@ -1,0 +1,129 @@
+"""Boxes of widgets that show themselves in a cell, and leave a picture behind there."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import ipywidgets as widgets
+from IPython.display import display, update_display
+
+__all__ = ["Shown", "asset"]
+
+_VIEW = "application/vnd.jupyter.widget-view+json"
+
+_log = logging.getLogger("tritonic_nb.widgets")
+
+
+def asset(name: str) -> Path:
+    """Return the path of a script or style sheet that lies beside this module."""
+    return Path(__file__).with_name(name)
+
+
+class _Shield(anywidget.AnyWidget):
+    """Keeps keys typed in the box around it from the notebook, and names what has no name."""
+
+    _esm = asset("shield.js")
+
+
+class Shown(widgets.VBox):  # type: ignore[misc]
+    """A box of widgets that lives until it is frozen, and then stays as it was.
+
+    A saved notebook cannot show a widget: its kernel is gone. So each cell that shows this
+    box is given a display of its own, which :meth:`freeze` replaces by what :meth:`_static`
+    says: HTML and text, which a saved notebook keeps.
+
+    Parameters
+    ----------
+    children
+        From top to bottom.
+    name
+        Of the box, for its CSS class ``tnb-NAME``.
+    """
+
+    def __init__(self, children: Sequence[widgets.Widget], name: str) -> None:
+        self._displays: list[str] = []
+        self._freezing = threading.Lock()
+        self._frozen = False
+        super().__init__([_Shield(), *children])
+        for each in ("tnb-live", f"tnb-{name}"):
+            self.add_class(each)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it is a picture by now."""
+        return self._frozen
+
+    def freeze(self) -> None:
+        """Turn what is shown into a picture that a saved notebook keeps; safe to repeat."""
+        with self._freezing:
+            if self._frozen:
+                return
+            self._frozen = True
+        self._end()
+        bundle = self._bundle()
+        for each in self._displays:
+            update_display(bundle, raw=True, display_id=each)  # type: ignore[no-untyped-call]
+        # For views that the kernel cannot reach by its displays: in another box, or in a page
+        # that was loaded again.
+        before = list(getattr(self, "children", ()))
+        self.children = (widgets.HTML(bundle["text/html"]),)
+        for each in before:
+            _close_all(each)
+
+    def close(self) -> None:
+        """Freeze it, and end its connection to the browser; safe to repeat."""
+        if getattr(self, "_frozen", None) is not None:  # ipywidgets closes what failed to be made
+            try:
+                self.freeze()
+            except Exception as error:  # at exit there may be nobody to tell
+                _log.debug("a view could not be frozen: %r", error)
+            for each in self.children:
+                _close_all(each)
+        super().close()
+
+    def _end(self) -> None:
+        """Stop what works for it; for those that have something to stop."""
+
+    def _static(self) -> tuple[str, str]:
+        """Return what to leave behind: text, and HTML that says the same, escaped already."""
+        raise NotImplementedError
+
+    def _bundle(self) -> dict[str, str]:
+        text, html = self._static()
+        return {"text/plain": text, "text/html": html}
+
+    def _ipython_display_(self) -> None:
+        if self._frozen:
+            display(self._bundle(), raw=True)  # type: ignore[no-untyped-call]
+            return
+        self._displays.append(f"tritonic_nb-{secrets.token_hex(8)}")
+        data = {
+            "text/plain": repr(self),
+            _VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.model_id},
+        }
+        display(data, raw=True, display_id=self._displays[-1])  # type: ignore[no-untyped-call]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}{', frozen' if self._frozen else ''}>"
+
+
+def _close_all(widget: widgets.Widget) -> None:
+    """Close a widget and all that is in it."""
+    for each in list(_inside(widget)):
+        each.close()
+
+
+def _inside(widget: widgets.Widget) -> Iterator[Any]:
+    yield widget
+    for each in getattr(widget, "children", ()):
+        yield from _inside(each)
+    # Each widget comes with models for its layout and style.
+    for name in ("layout", "style"):
+        if isinstance(part := getattr(widget, name, None), widgets.Widget):
+            yield part
