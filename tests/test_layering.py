@@ -38,8 +38,8 @@ ALLOWED = {
     "differences": {"errors", "render", "result"},
     "workers": {"errors", "result"},
     "widgets": {
-        "errors", "images", "memory", "monitoring", "render", "result", "samples", "session",
-        "tensors", "watching",
+        "errors", "images", "leftovers", "memory", "monitoring", "render", "result", "samples",
+        "session", "sizes", "tensors", "watching",
     },
     "flight": {"errors", "frames", "render", "result", "tensors", "workers"},
     "session": {

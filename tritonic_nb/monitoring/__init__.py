@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tritonic_nb.monitoring.events import Event, EventHook
+from tritonic_nb.monitoring.events import Event, EventHook, EventRecord
 from tritonic_nb.monitoring.nvml import (
     Device,
     DeviceHolder,
@@ -23,6 +23,7 @@ __all__ = [
     "Devices",
     "Event",
     "EventHook",
+    "EventRecord",
     "NvmlReason",
     "Reading",
     "Recording",

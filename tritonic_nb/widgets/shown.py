@@ -13,6 +13,8 @@ import anywidget
 import ipywidgets as widgets
 from IPython.display import display, update_display
 
+from tritonic_nb.render.markup import stylesheet
+
 __all__ = ["Shown", "asset"]
 
 _VIEW = "application/vnd.jupyter.widget-view+json"
@@ -29,6 +31,7 @@ class _Shield(anywidget.AnyWidget):
     """Keeps keys typed in the box around it from the notebook, and names what has no name."""
 
     _esm = asset("shield.js")
+    _css = stylesheet() + asset("widgets.css").read_text(encoding="utf-8")
 
 
 class Shown(widgets.VBox):  # type: ignore[misc]
