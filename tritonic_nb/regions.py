@@ -446,12 +446,29 @@ class RegionSet:
             Whether the server answered.
         """
         with self._lock:
-            self._stale |= self._taken.keys()
-            free = [region for region in self._all() if region.name not in self._taken]
             self._most_slots = 0
             copies, self._idle_copies = self._idle_copies, []
         for each in copies:
             _close_copies(each)
+        return self.retire_some(lambda _: True)
+
+    def retire_some(self, wanted: Callable[[Region], bool]) -> bool:
+        """Remove regions; one that a request uses goes when the request has ended.
+
+        Parameters
+        ----------
+        wanted
+            Tells of each whether it is to go.
+
+        Returns
+        -------
+        bool
+            Whether the server answered.
+        """
+        with self._lock:
+            regions = [region for region in self._all() if wanted(region)]
+            self._stale |= {region.name for region in regions if region.name in self._taken}
+            free = [region for region in regions if region.name not in self._taken]
         return self.retire(free)
 
     def retire(self, regions: Iterable[Region]) -> bool:

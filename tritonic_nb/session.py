@@ -34,6 +34,7 @@ from tritonic_nb.errors import (
     ServerRefusedError,
     SessionClosedError,
     SharedMemoryError,
+    TensorNameError,
     TritonicError,
     brief,
     check_whole,
@@ -41,7 +42,7 @@ from tritonic_nb.errors import (
 from tritonic_nb.frames import open_frames
 from tritonic_nb.images import ImageTransform
 from tritonic_nb.inputs import OPTIONS, Prepared, noted, prepare, transform_of
-from tritonic_nb.leftovers import Leftovers, find_leftovers
+from tritonic_nb.leftovers import Leftovers, ServerRegion, find_leftovers, server_regions
 from tritonic_nb.memory import (
     Region,
     RegionDescriptor,
@@ -270,6 +271,7 @@ class Session(render.Described):
         self._depth = 0  # of steps within steps that hold it
         self._reloading = threading.Lock()
         self._pid = os.getpid()
+        self._protocol = protocol
         self._owner = server  # kept: a Server that nobody holds stops
         self._timeout_s = checked_timeout(timeout)
         self._in_flight = flight.checked_in_flight(in_flight)
@@ -304,14 +306,58 @@ class Session(render.Described):
         """Clear what dead sessions left; None where this session has no shared memory."""
         if {self.shared_memory, self.output_shared_memory} <= {SharedMemoryType.NONE}:
             return None
-        try:
-            cleared = find_leftovers(self._transport).clear(self._transport)
-        except TritonicError as error:  # a server that keeps its shared memory to itself
-            _log.debug("the server was not searched for regions of dead sessions: %s", error)
-            cleared = find_leftovers().clear()
-        if cleared:
-            _log.warning("cleared %s", cleared)
-        return cleared
+        return _cleared_leftovers(self._transport)
+
+    # The server
+
+    @property
+    def url(self) -> str:
+        """The server's address, as :class:`Session` takes it; a password in it is left out."""
+        return self._transport.url
+
+    @property
+    def protocol(self) -> str:
+        """What the session speaks with the server: ``"http"`` or ``"grpc"``."""
+        return self._protocol
+
+    def server_regions(self) -> tuple[ServerRegion, ...]:
+        """Return all shared-memory regions that the server has registered, and whose they are.
+
+        Those of this session, of other sessions (with their process), of dead ones
+        (``"orphan"``, which :meth:`clear_leftovers` clears), and of other clients.
+
+        Raises
+        ------
+        RestrictedApiError
+            If the server keeps its shared memory to itself.
+        ServerUnreachableError, ServerTimeoutError, ServerRefusedError
+            If there is no reply, or a refusal.
+
+        Notes
+        -----
+        Where a region's file is gone and its process, too, it is tried whether the server
+        has the same ``/dev/shm``, with a small region that is removed again.
+        """
+        with self._open():
+            return server_regions(self._transport, {region.name for region in self.regions})
+
+    def clear_leftovers(self) -> Leftovers:
+        """Clear the regions of dead sessions, in ``/dev/shm`` and at the server.
+
+        Opening a session does so, too. Regions of sessions that live, and of other
+        clients, are left alone. Where the server keeps its shared memory to itself, or is
+        away, only ``/dev/shm`` is cleared.
+
+        Returns
+        -------
+        Leftovers
+            What was cleared; False where there was nothing.
+        """
+        with self._open():
+            cleared = _cleared_leftovers(self._transport)
+            if cleared:
+                self._events.note("unregister", f"cleared {cleared}", sum(cleared.files.values()))
+            return cleared
 
     # The model
 
@@ -497,6 +543,16 @@ class Session(render.Described):
     def output_shared_memory(self) -> SharedMemoryType:
         """How outputs travel."""
         return self._setup.kind("output")
+
+    @property
+    def requested_shared_memory(self) -> SharedMemoryType:
+        """What was asked for, for inputs: as :attr:`shared_memory`, or ``AUTO``."""
+        return self._setup.kinds["input"]
+
+    @property
+    def requested_output_shared_memory(self) -> SharedMemoryType:
+        """What was asked for, for outputs: as :attr:`output_shared_memory`, or ``AUTO``."""
+        return self._setup.kinds["output"]
 
     @property
     def shared_memory_reason(self) -> str:
@@ -687,11 +743,62 @@ class Session(render.Described):
             pools=self._owner if isinstance(self._owner, PoolOwner) else None,
         )
 
-    def unregister(self) -> None:
-        """Unregister and remove all regions. The next inference makes new ones."""
+    def unregister(self, tensor: str | RegionDescriptor | None = None) -> None:
+        """Unregister and remove regions. The next inference that needs them makes new ones.
+
+        A request in flight keeps its regions until it ends.
+
+        Parameters
+        ----------
+        tensor
+            An input or output of the model in use, which loses all of its regions; or one
+            region, by its name or as :attr:`regions` gives it. By default all go. For an
+            input that is filled in place, its array stays readable and is not sent any more.
+
+        Raises
+        ------
+        TensorNameError
+            If there is no tensor and no region of that name.
+        ArgumentError
+            If the region is not there any more, or `tensor` is something else.
+        """
         with self._open():
-            self._views.drop()
-            self._regions.retire_all()
+            if tensor is None:
+                self._views.drop()
+                self._regions.retire_all()
+                return
+            wanted = self._named_regions(tensor)
+            arrays, regions = self._views.given()
+            for name in arrays:  # one may lie in no region
+                if name == tensor or (name in regions and wanted(regions[name])):
+                    self._views.let_go(name)
+            self._regions.retire_some(wanted)
+
+    def _named_regions(self, named: str | RegionDescriptor) -> Callable[[Region], bool]:
+        """Return what tells of a region whether it is meant."""
+        if not isinstance(named, str | RegionDescriptor):
+            raise ArgumentError(
+                f"{brief(named)} is neither a tensor's name nor a region",
+                "give a tensor's name, or one of session.regions",
+            )
+        name = named if isinstance(named, str) else named.name
+        there = self.regions
+        if any(region.name == name for region in there):
+            return lambda region: region.name == name
+        model = self._setup.model
+        tensors = {region.tensor for region in there}
+        known = {*tensors, *(() if model is None else (*model.inputs, *model.outputs))}
+        if isinstance(named, str) and name in known:
+            return lambda region: region.tensor == name
+        has = f"there are regions of {', '.join(sorted(tensors))}" if there else "there are none"
+        if isinstance(named, RegionDescriptor):
+            raise ArgumentError(
+                f"this session has no region {name!r} any more", f"see session.regions; {has}"
+            )
+        raise TensorNameError(
+            f"there is no tensor and no region {brief(name)}; {has}",
+            f"give one of {', '.join(sorted(known)) or 'session.regions'}",
+        )
 
     def _register_all(
         self,
@@ -1512,6 +1619,18 @@ def _holders(kind: SharedMemoryType, device: int) -> str:
         return holders_text()
     uuids = device_uuids()
     return device_holders_text(uuids[device], label=f"CUDA device {device}") if uuids else ""
+
+
+def _cleared_leftovers(transport: Transport) -> Leftovers:
+    """Clear what dead sessions left, at a server as far as it tells what it has."""
+    try:
+        cleared = find_leftovers(transport).clear(transport)
+    except TritonicError as error:  # a server that keeps its shared memory to itself
+        _log.debug("the server was not searched for regions of dead sessions: %s", error)
+        cleared = find_leftovers().clear()
+    if cleared:
+        _log.warning("cleared %s", cleared)
+    return cleared
 
 
 def _has_gpu() -> bool:

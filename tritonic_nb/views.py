@@ -193,6 +193,13 @@ class InputViews(render.Described, Mapping[str, npt.NDArray[Any]]):
             self._shapes.clear()
             self._slot.give_back()
 
+    def let_go(self, name: str) -> None:
+        """Let go of the array of one input: it is not sent from now on."""
+        with self._lock:
+            self._given.pop(name, None)
+            self._shapes.pop(name, None)
+            self._slot.discard("input", name)
+
     def given(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Region]]:
         """Return the arrays that the user has taken, and the regions of those in one."""
         with self._lock:
