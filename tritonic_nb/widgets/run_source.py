@@ -203,7 +203,9 @@ class LocalFiles:
         """Return the pictures' paths, and the arrays."""
         paths = self.paths()
         if not paths:
-            raise ArgumentError("no path was given", "give the path of a picture, or of a .npy file")
+            raise ArgumentError(
+                "no path was given", "give the path of a picture, or of a .npy file"
+            )
         return _arranged([path.name for path in paths], [_opened(p) for p in paths], self.inputs)
 
     def code(self) -> Snippet:
@@ -244,7 +246,7 @@ class Variables:
         """Return what the names stand for."""
         names = self._names()
         found = {name: self._find(variable) for name, variable in names.items()}
-        return found[""] if "" in found else found
+        return found.get("", found)
 
     def code(self) -> Snippet:
         """Return the code for the same."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
-import threading
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -177,7 +177,8 @@ class RunState(traitlets.HasTraits):
             return tuple((str(name), bytes(content)) for name, content in proposal["value"])
         except (TypeError, ValueError) as error:
             raise ArgumentError(
-                f"uploads is {brief(proposal['value'])}", "give pairs of a file's name and its bytes"
+                f"uploads is {brief(proposal['value'])}",
+                "give pairs of a file's name and its bytes",
             ) from error
 
     @traitlets.validate("path")
@@ -198,7 +199,7 @@ class RunState(traitlets.HasTraits):
             return self._given_namespace
         from IPython import get_ipython
 
-        shell = get_ipython()  # type: ignore[no-untyped-call]
+        shell = get_ipython()
         return {} if shell is None else shell.user_ns
 
     def variables(self) -> tuple[str, ...]:
@@ -359,7 +360,7 @@ class RunState(traitlets.HasTraits):
             self._refresh()
 
     def _refresh(self) -> None:
-        """The input or the transform is another one."""
+        """Follow another input or transform."""
         self._renew_input()
         self.set_trait("error", None)
         self._ask_on_change()
@@ -545,7 +546,7 @@ def _one_of(value: str, choices: tuple[str, ...], name: str) -> str:
 
 
 def _signature(model: ModelSpec | None) -> tuple[Any, ...]:
-    """What an edited transform was made for."""
+    """Return what an edited transform was made for."""
     if model is None:
         return ()
     hint = model.parameters.get("image_transform")
@@ -599,13 +600,12 @@ def _rate(ends: Any) -> float:
 
 def _transform_code(transform: ImageTransform) -> str:
     """Write a transform, without the fields that are as they always are."""
-    plain = ImageTransform(transform.width, transform.height, colors=transform.colors, layout="NCHW")
+    usual = ImageTransform(transform.width, transform.height)
     arguments = [str(transform.width), str(transform.height)]
-    for name in ImageTransform.__dataclass_fields__:
-        value = getattr(transform, name)
-        usual = "RGB" if name == "colors" else getattr(plain, name)
-        if name not in ("width", "height") and value != usual:
-            arguments.append(f"{name}={_value_code(value)}")
+    for field in dataclasses.fields(transform):
+        value = getattr(transform, field.name)
+        if value != getattr(usual, field.name):
+            arguments.append(f"{field.name}={_value_code(value)}")
     return call_code("tnb.ImageTransform", arguments)
 
 
