@@ -73,10 +73,9 @@ class _SourceChooser(widgets.VBox):  # type: ignore[misc]
             value=state.source,
         )
         self._kind.style.button_width = "auto"
-        wide = widgets.Layout(width="420px", max_width="100%")
-        self._sample = widgets.Dropdown(description="Sample", layout=wide)
+        self._sample = widgets.Dropdown(description="Sample", layout=_wide("420px"))
         self._upload = widgets.FileUpload(
-            description="Upload files", accept="image/*,.npy", multiple=True,
+            description="Upload files", tooltip="Choose files", accept="image/*,.npy", multiple=True,
             layout=widgets.Layout(width="auto"),
         )  # fmt: skip
         self._files = widgets.HTML()
@@ -84,10 +83,10 @@ class _SourceChooser(widgets.VBox):  # type: ignore[misc]
         self._path = widgets.Textarea(
             description="Path", rows=2, continuous_update=False,
             placeholder="~/pictures/cat.jpg, one path in a line",
-            layout=widgets.Layout(width="560px", max_width="100%"),
+            layout=_wide("560px"),
         )  # fmt: skip
         self._variable = widgets.Combobox(
-            description="Variable", continuous_update=False, layout=wide,
+            description="Variable", continuous_update=False, layout=_wide("420px"),
             placeholder="x, or INPUT0=a, INPUT1=b",
         )  # fmt: skip
         self._help = widgets.HTML()
@@ -170,6 +169,10 @@ _HELP_OF = {
     "path": "Files of the machine that the kernel runs on: pictures, or arrays as .npy files.",
     "variable": "The name of an array, a picture, or a mapping of inputs; Enter takes it.",
 }
+
+
+def _wide(width: str) -> widgets.Layout:
+    return widgets.Layout(width=width, max_width="100%")
 
 
 class _Buttons(widgets.HBox):  # type: ignore[misc]

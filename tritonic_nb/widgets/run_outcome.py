@@ -43,6 +43,7 @@ class Outcome(widgets.VBox):  # type: ignore[misc]
         self._state = state
         self._drawing = threading.Lock()
         self._first, self._others = _Drawn(), _Drawn()
+        self._first.steady.add_class("tnb-first")
         self._failure = widgets.HTML()
         self._numbers = widgets.HTML()
         self._numbers.add_class("tnb-numbers")
@@ -93,8 +94,9 @@ class Outcome(widgets.VBox):  # type: ignore[misc]
         error = self._state.error
         self._failure.value = "" if error is None else failure_html(*error)
         self._failure.layout.display = "none" if error is None else None
-        for each in (self._first, self._others):
-            each.steady.stale = error is not None
+        for each in (self._first.steady, self._others.steady, self._stages):
+            # The result of before: what failed has none.
+            (each.remove_class if error is None else each.add_class)("tnb-stale")
 
     def _follow_numbers(self, _: object = None) -> None:
         state = self._state

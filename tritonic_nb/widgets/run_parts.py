@@ -19,14 +19,11 @@ class Steady(anywidget.AnyWidget):
         Escaped already.
     held
         Whether its box keeps at least its height.
-    stale
-        Whether it is dimmed: it is older than what stands around it.
     """
 
     _esm = asset("steady.js")
     html = traitlets.Unicode("").tag(sync=True)
     held = traitlets.Bool(False).tag(sync=True)
-    stale = traitlets.Bool(False).tag(sync=True)
 
 
 class CodeBlock(anywidget.AnyWidget):

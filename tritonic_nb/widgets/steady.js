@@ -25,18 +25,11 @@ function render({ model, el }) {
     el.replaceChildren(...next.childNodes);
   }
 
-  function dim() {
-    el.style.opacity = model.get("stale") ? "0.45" : "";
-  }
-
   model.on("change:html", show);
-  model.on("change:stale", dim);
-  dim();
   show();
   return () => {
     ended = true;
     model.off("change:html", show);
-    model.off("change:stale", dim);
   };
 }
 
