@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial, wraps
 from itertools import islice
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Protocol, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, cast
 
 import numpy.typing as npt
 
@@ -79,6 +79,10 @@ from tritonic_nb.transport import (
 from tritonic_nb.views import InputViews
 from tritonic_nb.watching import watch_session
 from tritonic_nb.workers import InferenceFuture, Workers
+
+if TYPE_CHECKING:  # ipywidgets is imported when something is shown
+    from tritonic_nb.widgets.namespace import SessionWidgets
+    from tritonic_nb.widgets.panel import Panel
 
 __all__ = ["ModelStatus", "ServerAddress", "Session"]
 
@@ -280,6 +284,7 @@ class Session(render.Described):
         self._setup = Setup(*_checked_kinds(shared_memory, device, output_shared_memory))
         self._transport = connect(url, {**own_headers, **(headers or {})}, options, protocol)
         self._events = EventHook()
+        self._widgets: SessionWidgets | None = None
         self._regions = RegionSet(
             self._transport, mode=self._mode, holders=_holders, note=self._events.note
         )
@@ -320,6 +325,11 @@ class Session(render.Described):
         """What the session speaks with the server: ``"http"`` or ``"grpc"``."""
         return self._protocol
 
+    @property
+    def server_version(self) -> str:
+        """What answers there, by name and version, such as ``"triton 2.51.0"``."""
+        return f"{self._server.get('name', 'server')} {self._server.get('version', '')}".strip()
+
     def server_regions(self) -> tuple[ServerRegion, ...]:
         """Return all shared-memory regions that the server has registered, and whose they are.
 
@@ -338,8 +348,8 @@ class Session(render.Described):
         Where a region's file is gone and its process, too, it is tried whether the server
         has the same ``/dev/shm``, with a small region that is removed again.
         """
-        with self._open():
-            return server_regions(self._transport, {region.name for region in self.regions})
+        self._usable()
+        return server_regions(self._transport, {region.name for region in self.regions})
 
     def clear_leftovers(self) -> Leftovers:
         """Clear the regions of dead sessions, in ``/dev/shm`` and at the server.
@@ -386,6 +396,11 @@ class Session(render.Described):
         """
         return transform_of(self.model_info)
 
+    @property
+    def has_model(self) -> bool:
+        """Whether a model was chosen."""
+        return self._setup.model is not None
+
     def models(self) -> tuple[ModelStatus, ...]:
         """Return the models of the server's repository, loaded or not.
 
@@ -394,8 +409,8 @@ class Session(render.Described):
         RestrictedApiError
             If the server keeps its repository to itself.
         """
-        with self._open():
-            index = self._transport.repository_index()
+        self._usable()
+        index = self._transport.repository_index()
         fields = ("name", "version", "state", "reason")
         return ModelListing(
             ModelStatus(*(str(entry.get(f, "")) for f in fields)) for entry in index
@@ -1235,6 +1250,47 @@ class Session(render.Described):
             self._regions.describe, self._owner, self._events,
             hz=hz, warn_at=warn_at, metrics_url=metrics_url, show=show,
         )  # fmt: skip
+
+    # Widgets
+
+    @property
+    def widgets(self) -> SessionWidgets:
+        """The parts of :meth:`panel`, each of which stands alone in a cell.
+
+        ``address``, ``model``, ``shared_memory`` and ``device`` choose; ``run`` sends
+        something to the model; ``regions`` and ``log`` show. Those of one session agree,
+        with one another and with what code does.
+
+        Examples
+        --------
+        >>> session.widgets.shared_memory
+        """
+        from tritonic_nb.widgets.namespace import SessionWidgets
+
+        with self._open():
+            if self._widgets is None:
+                self._widgets = SessionWidgets(self, self._events)
+            return self._widgets
+
+    def panel(self) -> Panel:
+        """Return a panel of widgets for this session: choose, run, register, watch.
+
+        Choosers for the server's address, the model, the kind of shared memory and the
+        device; a view to run the model on pictures and arrays; the regions here and at the
+        server; memory as it moves; a log. What is chosen acts at once, and what code does
+        shows. It freezes to a picture, which a saved notebook keeps, when it or the session
+        is closed.
+
+        Raises
+        ------
+        SessionClosedError
+            If the session was closed.
+
+        Examples
+        --------
+        >>> session.panel()
+        """
+        return self.widgets.panel()
 
     # What infer() does
 
