@@ -16,14 +16,15 @@ class DeviceChooser(StateView):
     """The GPUs with their free memory, for CUDA shared memory; off, and why, without one."""
 
     def __init__(self, state: SessionState) -> None:
-        self._list = widgets.Dropdown(description="Device")
+        self._list = widgets.Dropdown(
+            description="Device", layout={"width": "520px", "max_width": "100%"}
+        )
         super().__init__(state, [self._list], "device")
         self._list.observe(self._choose(state.choose_device, lambda: state.now.device), "value")
 
     def _show(self) -> None:
         now = self.state.now
-        options: list[tuple[str, int | None]] = [(_label(d), _number(d)) for d in now.devices]
-        options = options or [("no GPU", None)]
+        options = [(_label(d), _number(d)) for d in now.devices] or [("no GPU", now.device)]
         if list(self._list.options) != options:
             self._list.options = options
         self._list.disabled = not now.devices

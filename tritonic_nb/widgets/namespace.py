@@ -74,7 +74,7 @@ class SessionWidgets:
     @property
     def run(self) -> RunView:
         """An input, and what the model makes of it."""
-        return self._one("run", lambda: RunView(RunState(self._session)))
+        return self._one("run", lambda: RunView(RunState(self._session), self._state))
 
     @property
     def shared_memory(self) -> SharedMemoryChooser:
@@ -83,7 +83,7 @@ class SessionWidgets:
 
     def panel(self) -> Panel:
         """Return a new panel; see :meth:`Session.panel <tritonic_nb.Session.panel>`."""
-        return Panel(self._state, self._session.monitor)
+        return Panel(self._state, lambda: self._session.monitor())  # noqa: PLW0108
 
     def _one(self, name: str, make: Callable[[], _View]) -> _View:
         with self._lock:

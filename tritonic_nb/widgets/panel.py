@@ -42,7 +42,7 @@ class Panel(StateView):
     def __init__(self, state: SessionState, monitor: Callable[[], Monitor]) -> None:
         self._make_monitor = monitor
         self._monitor: Monitor | None = None
-        self._run = RunView(RunState(state.session))
+        self._run = RunView(RunState(state.session), state)
         self._memory = widgets.VBox()
         self._log = LogView(state)
         self._views: dict[str, widgets.Widget] = {
@@ -55,6 +55,7 @@ class Panel(StateView):
         freeze = widgets.Button(description="Freeze", layout={"width": "auto"})
         freeze.on_click(lambda _: self.freeze())
         self._tabs = widgets.ToggleButtons(options=list(self._views), description="View")
+        self._tabs.add_class("tnb-tabs")
         self._tabs.observe(lambda _: self._open_view(), "value")
         self._seen_errors = 0
         choosers: list[Shown] = [
@@ -85,7 +86,6 @@ class Panel(StateView):
         )
         if self._title.value != value:
             self._title.value = value
-        self._run.state.model_changed()
 
     def _end(self) -> None:
         super()._end()

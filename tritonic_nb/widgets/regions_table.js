@@ -36,7 +36,9 @@ function draw(table, model) {
     head.append(th);
   });
   if (acts) {
-    const last = cell("td", "");
+    const last = cell("th", "");
+    last.scope = "col";
+    last.setAttribute("aria-label", "action");
     head.append(last);
   }
   const thead = document.createElement("thead");

@@ -16,6 +16,7 @@ from tritonic_nb.widgets.run_parts import CodeBlock
 from tritonic_nb.widgets.run_state import SOURCES, RunState
 from tritonic_nb.widgets.run_transform import TransformEditor
 from tritonic_nb.widgets.shown import Shown
+from tritonic_nb.widgets.state import SessionState, Snapshot
 
 __all__ = ["RunView"]
 
@@ -30,14 +31,18 @@ class RunView(Shown):
     state
         What it shows and changes. It stays the caller's to close; where nobody closes it,
         its thread ends by itself, and with the last view nothing runs any more.
+    session_state
+        Tells of another model that code or another view chose, and of the session's end,
+        with which this freezes.
 
     Examples
     --------
     >>> RunView(RunState(session))  # doctest: +SKIP
     """
 
-    def __init__(self, state: RunState) -> None:
+    def __init__(self, state: RunState, session_state: SessionState | None = None) -> None:
         self.state = state
+        self._session_state = session_state
         self._source = _SourceChooser(state)
         self._transform = TransformEditor(state)
         self._buttons = _Buttons(state)
@@ -48,11 +53,24 @@ class RunView(Shown):
         super().__init__(
             [self._source, self._transform, self._buttons, self._outcome, self._code], "run"
         )
+        if session_state is not None:
+            session_state.look()
+            session_state.observe(self._follow_session, "now")
+
+    def _follow_session(self, change: dict[str, Any]) -> None:
+        now: Snapshot = change["new"]
+        if now.closed:
+            self.freeze()
+        elif change["old"].model != now.model:
+            self.state.model_changed()
 
     def _follow_code(self, change: dict[str, Any]) -> None:
         self._code.code = change["new"]
 
     def _end(self) -> None:
+        if self._session_state is not None:
+            self._session_state.unobserve(self._follow_session, "now")
+            self._session_state.leave()
         for each in (self._source, self._transform, self._buttons, self._outcome):
             each.leave()
         self.state.unobserve(self._follow_code, "code")

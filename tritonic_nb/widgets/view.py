@@ -29,7 +29,7 @@ class StateView(Shown):
     state
         The session's.
     children
-        From top to bottom; the words about what is going on come after them.
+        From top to bottom. The words about what is going on come after the first.
     place
         Which part of the panel it is.
     """
@@ -41,7 +41,8 @@ class StateView(Shown):
         self._shows = False
         self._status = widgets.HTML()
         self._status.add_class("tnb-status")
-        super().__init__([*children, self._status], place.replace(" ", "-"))
+        first, *others = children
+        super().__init__([first, self._status, *others], place.replace(" ", "-"))
         state.look()
         state.observe(self._changed, ["now", "doing", "problem", "settled"])
         self._changed()
