@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tritonic_nb.choice import Choice
 from tritonic_nb.errors import ArgumentError, brief
 from tritonic_nb.memory import DeviceArray, Region, SharedMemoryType, Tensor
-from tritonic_nb.regions import Slot
+from tritonic_nb.regions import RegionSet, Slot
 from tritonic_nb.result import TensorPlace, Timings
 from tritonic_nb.routine import ReadyRequest, Routine, Routines
 from tritonic_nb.tensors import ModelSpec, codec
@@ -24,20 +24,59 @@ from tritonic_nb.transport import (
     PreparedRequest,
     RegionSlice,
     RequestedOutput,
+    Transport,
 )
 
-__all__ = ["Call", "Options", "Setup", "Stopwatch", "checked_timeout", "places_of"]
+__all__ = ["Call", "Link", "Options", "Setup", "Stopwatch", "checked_timeout", "places_of"]
 
 _LONGEST_TIMEOUT_S = 1e6  # eleven days
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Link:
+    """The way to one server, and the regions that are registered there.
+
+    Attributes
+    ----------
+    transport
+        The way.
+    protocol
+        ``"http"`` or ``"grpc"``.
+    regions
+        The regions.
+    held
+        The place of those that the user fills in place.
+    """
+
+    transport: Transport
+    protocol: str
+    regions: RegionSet
+    held: Slot = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "held", self.regions.slot(held=True))
+
+    def close(self) -> None:
+        """Remove the regions and close the connections; safe to repeat, and to interrupt."""
+        try:
+            self.regions.close()
+        finally:
+            self.transport.close()
+
+
+@dataclass(frozen=True, eq=False)
 class Setup:
     """What an inference goes by. Exchanged as a whole: others may be on their way."""
 
+    link: Link
     kinds: Mapping[str, SharedMemoryType]
     device: int
+    # What was given as the server. Kept: a Server that nobody holds stops.
+    owner: object = field(default=None, repr=False)
+    load: bool = False  # whether a model that is not loaded is loaded on demand
+    server: Mapping[str, Any] = field(default_factory=dict)  # what it says of itself
     model: ModelSpec | None = None
+    unchosen: str = ""  # why no model is in use, where another server's was
     # The largest size seen of each output whose size the model does not tell.
     learned: dict[str, int] = field(default_factory=dict)
     choice: Choice | None = None  # where the way was left to the session
@@ -54,7 +93,8 @@ class Setup:
     def chosen(self) -> ModelSpec:
         """The model in use, or an error where none is."""
         if self.model is None:
-            raise ArgumentError("no model is chosen", "choose one: session.use(MODEL)")
+            why = f": {self.unchosen}" if self.unchosen else ""
+            raise ArgumentError(f"no model is chosen{why}", "choose one: session.use(MODEL)")
         return self.model
 
 

@@ -147,7 +147,11 @@ def try_region(
         with regions.slot() as slot:
             slot.place(Need("input", "probe", 1, kind, device), _TIMEOUT_S)
     finally:
-        regions.close()
+        try:
+            regions.close()
+        except BaseException:  # an interrupt: nobody else knows of the region
+            regions.close()
+            raise
 
 
 def _require(kind: SharedMemoryType, server: Mapping[str, Any], device: int) -> None:

@@ -127,6 +127,11 @@ class RegionSet:
         self._closed = False
         self._left = False  # and closed to the end
 
+    @property
+    def closed(self) -> bool:
+        """Whether all are removed, and each that is made goes with its request."""
+        return self._closed
+
     def describe(self) -> tuple[RegionDescriptor, ...]:
         """Return the regions as they are now, with those that the server still keeps."""
         with self._lock:

@@ -9,7 +9,7 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from itertools import islice
@@ -20,10 +20,11 @@ import numpy.typing as npt
 
 from tritonic_nb import flight, render
 from tritonic_nb.attribute import attribute
-from tritonic_nb.call import Call, Options, Setup, Stopwatch, checked_timeout, places_of
-from tritonic_nb.choice import Choice, choose
+from tritonic_nb.call import Call, Link, Options, Setup, Stopwatch, checked_timeout, places_of
+from tritonic_nb.choice import Choice, choose, try_region
 from tritonic_nb.errors import (
     ArgumentError,
+    ModelError,
     ModelLoadError,
     ModelNotFoundError,
     ModelNotReadyError,
@@ -116,6 +117,11 @@ def _noted(
 
 class ServerAddress(Protocol):
     """What a session needs to know of a server that is given as an object."""
+
+    @property
+    def server(self) -> str | ServerAddress:
+        """What was given as the server: an address, or an object that has one."""
+        return self._setup.owner
 
     @property
     def url(self) -> str:
@@ -264,6 +270,47 @@ class Session(render.Described):
     ) -> None:
         if verbose:
             _log_to_stream()
+        self._lock = threading.RLock()  # of what changes the session; inferences do without
+        self._depth = 0  # of steps within steps that hold it
+        self._reloading = threading.Lock()
+        self._pid = os.getpid()
+        self._switching = threading.Lock()  # for as long as a setup takes to be exchanged
+        self._timeout_s = checked_timeout(timeout)
+        self._in_flight = flight.checked_in_flight(in_flight)
+        self._load = load
+        self._mode = _checked_mode(mode)
+        self._events = EventHook()
+        self._widgets: SessionWidgets | None = None
+        # What there is to close: the link in use, and others that come or go.
+        self._links: list[Link] = []
+        kinds, device = _checked_kinds(shared_memory, device, output_shared_memory)
+        link = self._link_to(server, headers, ssl, protocol)
+        self._setup = Setup(link, kinds, device, owner=server, load=self._loads(server))
+        # Through a weak reference: a session that is forgotten is to go at once.
+        self._views = InputViews(weakref.ref(self), self._setup.link.held)
+        self._closing = False
+        self._finalizer = weakref.finalize(
+            self, _close_forgotten, self._links, self._events, self._pid
+        )
+        # After the finalizer: at exit they stop before the regions go.
+        self._workers = Workers(self._in_flight)
+        try:
+            self._setup = self._joined(self._setup)
+            self._cleared = self._clear_leftovers(self._setup)
+            if model is not None:
+                self.use(model, version)
+        except BaseException:
+            self.close()
+            raise
+
+    def _link_to(
+        self,
+        server: str | ServerAddress,
+        headers: Mapping[str, str] | None,
+        ssl: SSLOptions | bool,
+        protocol: str,
+    ) -> Link:
+        """Return the way to a server, which was not asked anything yet."""
         protocol = protocol_for(protocol, server)
         url, own_headers = _address(server, protocol)
         if headers is not None and not isinstance(headers, Mapping):
@@ -271,47 +318,34 @@ class Session(render.Described):
                 f"the headers are {brief(headers)}", "give a mapping: {'NAME': 'VALUE'}"
             )
         options = {True: SSLOptions(), False: None}[ssl] if isinstance(ssl, bool) else ssl
-        self._lock = threading.RLock()  # of what changes the session; inferences do without
-        self._depth = 0  # of steps within steps that hold it
-        self._reloading = threading.Lock()
-        self._pid = os.getpid()
-        self._protocol = protocol
-        self._owner = server  # kept: a Server that nobody holds stops
-        self._timeout_s = checked_timeout(timeout)
-        self._in_flight = flight.checked_in_flight(in_flight)
-        self._load = not isinstance(server, str) if load is None else load
-        self._mode = _checked_mode(mode)
-        self._setup = Setup(*_checked_kinds(shared_memory, device, output_shared_memory))
-        self._transport = connect(url, {**own_headers, **(headers or {})}, options, protocol)
-        self._events = EventHook()
-        self._widgets: SessionWidgets | None = None
-        self._regions = RegionSet(
-            self._transport, mode=self._mode, holders=_holders, note=self._events.note
-        )
-        # Through a weak reference: a session that is forgotten is to go at once.
-        self._views = InputViews(weakref.ref(self), self._regions.slot(held=True))
-        self._closing = False
-        self._finalizer = weakref.finalize(
-            self, _close_forgotten, self._regions, self._transport, self._events, self._pid
-        )
-        # After the finalizer: at exit they stop before the regions go.
-        self._workers = Workers(self._in_flight)
-        try:
-            self._server = self._transport.server_metadata()
-            choice = self._chosen(self._setup.kinds, self._setup.device)
-            self._setup = replace(self._setup, choice=choice)
-            self._cleared = self._clear_leftovers()
-            if model is not None:
-                self.use(model, version)
-        except BaseException:
-            self.close()
-            raise
+        transport = connect(url, {**own_headers, **(headers or {})}, options, protocol)
+        regions = RegionSet(transport, mode=self._mode, holders=_holders, note=self._events.note)
+        link = Link(transport, protocol, regions)
+        self._links.append(link)
+        return link
 
-    def _clear_leftovers(self) -> Leftovers | None:
-        """Clear what dead sessions left; None where this session has no shared memory."""
-        if {self.shared_memory, self.output_shared_memory} <= {SharedMemoryType.NONE}:
+    def _loads(self, server: str | ServerAddress) -> bool:
+        """Whether models are loaded on demand at a server."""
+        return not isinstance(server, str) if self._load is None else self._load
+
+    def _joined(self, setup: Setup) -> Setup:
+        """Ask a server who it is, and find out which way works with it."""
+        setup = replace(setup, server=setup.link.transport.server_metadata())
+        return replace(setup, choice=self._chosen(setup))
+
+    def _clear_leftovers(self, setup: Setup) -> Leftovers | None:
+        """Clear what dead sessions left; None where a session has no shared memory."""
+        if {setup.kind("input"), setup.kind("output")} <= {SharedMemoryType.NONE}:
             return None
-        return _cleared_leftovers(self._transport)
+        return _cleared_leftovers(setup.link.transport)
+
+    @property
+    def _transport(self) -> Transport:
+        return self._setup.link.transport
+
+    @property
+    def _regions(self) -> RegionSet:
+        return self._setup.link.regions
 
     # The server
 
@@ -323,12 +357,148 @@ class Session(render.Described):
     @property
     def protocol(self) -> str:
         """What the session speaks with the server: ``"http"`` or ``"grpc"``."""
-        return self._protocol
+        return self._setup.link.protocol
+
+    def connect(
+        self,
+        server: str | ServerAddress,
+        model: str | None = None,
+        *,
+        version: str = "",
+        headers: Mapping[str, str] | None = None,
+        ssl: SSLOptions | bool = False,
+        protocol: str | None = None,
+    ) -> ModelSpec | None:
+        """Go on with another server, or with the same one anew.
+
+        First the new server is asked who it is, the kind of shared memory is chosen (anew,
+        as it was asked for, and tried with a real region), and the model is looked up. Only
+        then the regions at the old server are removed. If anything fails, all stays as it
+        was, with the old server.
+
+        Inferences that have begun end with the old server; the others go to the new one,
+        those that were submitted and wait included. Arrays of :attr:`inputs` stay readable
+        and are not sent any more: take new ones.
+
+        Parameters
+        ----------
+        server
+            As for :class:`Session`. A server that was given as an object is let go.
+        model, version
+            The model to use there. By default the one in use is used there, too; a server
+            on which it cannot be used is connected to without a model, and a warning and
+            the session's card say why.
+        headers, ssl
+            As for :class:`Session`. What the old server was sent never goes to the new one:
+            give them again where they are needed.
+        protocol
+            As for :class:`Session`; by default what the address says (``http://``,
+            ``grpc://``), and else as before.
+
+        Returns
+        -------
+        ModelSpec or None
+            The model in use now; None where there is none.
+
+        Raises
+        ------
+        ServerUnreachableError
+            If no Triton answers there.
+        ModelNotFoundError, ModelNotReadyError, ModelLoadError
+            If `model` is given and cannot be used there.
+        SharedMemoryUnsupportedError, RegionNotVisibleError, SharedMemoryDisabledError
+            If shared memory of the kind that was asked for (and not ``"auto"``) does not
+            work with that server: ``set_shared_memory("auto")`` first.
+        RestrictedApiError
+            If it keeps its shared memory to itself.
+        ArgumentError
+            If an argument is of the wrong form.
+
+        Notes
+        -----
+        Other parameters of the session stay: time limit, `mode`, `in_flight`, and `load`
+        where it was given (else a model is loaded on demand where `server` is an object).
+        It waits up to two seconds for inferences that have begun, and longer ones remove
+        their regions when they end.
+
+        Examples
+        --------
+        >>> session.connect("gpu-box:8000", "resnet50")
+        """
+        named = None if model is None else _checked_model(model, version)
+        with self._open():
+            before = self._setup
+            self._close_other_links()  # of a call that was interrupted
+            try:
+                link = self._link_to(server, headers, ssl, _protocol(protocol, server, before))
+                setup = self._joined(
+                    Setup(
+                        link, before.kinds, before.device,
+                        owner=server, load=self._loads(server),
+                    )
+                )  # fmt: skip
+                self._try_kinds(setup)
+                if named is not None:
+                    setup = replace(setup, model=_described(setup, *named, load=setup.load))
+                elif before.model is not None:
+                    setup = _with_model_of(before.model, setup)
+                cleared = self._clear_leftovers(setup)
+                self._usable()
+                self._exchange_setup(setup)
+            except BaseException:
+                self._close_other_links()
+                raise
+            self._cleared = cleared
+            self._events.note("switch", f"server: {self.url}")
+            self._views.drop()
+            self._close_other_links()
+            if self._closing:  # by another thread, which did not know of this link
+                setup.link.close()
+            self._usable()
+            return setup.model
+
+    def _try_kinds(self, setup: Setup) -> None:
+        """Have a server open a region of each kind that was asked for by name."""
+        named = set(setup.kinds.values()) - {SharedMemoryType.AUTO, SharedMemoryType.NONE}
+        for kind in named:
+            try:
+                try_region(setup.link.transport, kind, setup.device, mode=self._mode)
+            except NoSpaceError as error:  # which may be another by the next time
+                _log.info("whether the server opens a region could not be tried: %s", error)
+
+    def _exchange_setup(self, setup: Setup, before: Setup | None = None) -> bool:
+        """Go by something else from now on.
+
+        Parameters
+        ----------
+        setup
+            What to go by.
+        before
+            Only if it is still this one that the session goes by.
+
+        Returns
+        -------
+        bool
+            Whether it does.
+        """
+        with self._switching:
+            if before is not None and self._setup is not before:
+                return False
+            self._setup = setup
+            return True
+
+    def _close_other_links(self) -> None:
+        """Close all links but the one in use."""
+        for link in list(self._links):
+            if link is not self._setup.link:
+                link.close()
+                self._links.remove(link)
 
     @property
     def server_version(self) -> str:
         """What answers there, by name and version, such as ``"triton 2.51.0"``."""
-        return f"{self._server.get('name', 'server')} {self._server.get('version', '')}".strip()
+        told = self._setup.server
+        return f"{told.get('name', 'server')} {told.get('version', '')}".strip()
 
     def server_regions(self) -> tuple[ServerRegion, ...]:
         """Return all shared-memory regions that the server has registered, and whose they are.
@@ -410,11 +580,7 @@ class Session(render.Described):
             If the server keeps its repository to itself.
         """
         self._usable()
-        index = self._transport.repository_index()
-        fields = ("name", "version", "state", "reason")
-        return ModelListing(
-            ModelStatus(*(str(entry.get(f, "")) for f in fields)) for entry in index
-        )
+        return _models(self._transport)
 
     def use(self, model: str, version: str = "", *, load: bool | None = None) -> ModelSpec:
         """Choose the model that :meth:`infer` asks.
@@ -433,14 +599,11 @@ class Session(render.Described):
         ModelNotFoundError, ModelNotReadyError, ModelLoadError
             If the model cannot be used.
         """
-        if not isinstance(model, str) or not model:
-            raise ArgumentError(f"{brief(model)} is no model's name", "give a name, see models()")
-        if not isinstance(version, str | int) or isinstance(version, bool):
-            raise ArgumentError(f"{brief(version)} is no version", "give '', '1' or so")
-        number = brief(version) if isinstance(version, int) else version
+        named = _checked_model(model, version)
         with self._open():
-            spec = self._describe(model, number, self._load if load is None else load)
-            self._change(replace(self._setup, model=spec, learned={}))
+            setup = self._setup
+            spec = _described(setup, *named, load=setup.load if load is None else load)
+            self._change(replace(setup, model=spec, learned={}, unchosen=""))
             _log.debug("using %s: %s", model, spec)
             self._events.note("switch", f"using model {model}")
             return spec
@@ -486,66 +649,9 @@ class Session(render.Described):
 
     def _change(self, setup: Setup) -> None:
         """Go by something else from now on, and let go of the regions of before."""
-        self._setup = setup
+        self._exchange_setup(setup)
         self._views.drop()
         self._regions.retire_all()
-
-    def _describe(self, model: str, version: str, load: bool) -> ModelSpec:
-        if not self._transport.model_ready(model, version):
-            self._make_ready(model, version, load)
-        metadata = self._transport.model_metadata(model, version)
-        try:
-            config = self._transport.model_config(model, version)
-        except RestrictedApiError:
-            config = None
-        spec = ModelSpec.from_server(metadata, config, version=version)
-        if spec.name != model:
-            raise ServerRefusedError(
-                f"asked for model {model!r}, the server described {spec.name!r}",
-                "this is a fault of the server, or of a proxy between",
-            )
-        return spec
-
-    def _make_ready(self, model: str, version: str, load: bool) -> None:
-        try:
-            listed = self.models()
-        except RestrictedApiError as error:
-            if load:
-                self._transport.load_model(model)
-                return
-            raise ModelNotReadyError(
-                f"model {model!r} is not ready, and the server does not tell whether it has it",
-                f"check the name; {error.remedy}",
-            ) from error
-        found = [m for m in listed if m.name == model]
-        if not found:
-            names = sorted({m.name for m in listed})
-            close = difflib.get_close_matches(model, names, n=1)
-            raise ModelNotFoundError(
-                f"the server's repository has no model {model!r}",
-                (f"did you mean {close[0]!r}? " if close else "")
-                + f"It has {', '.join(names) or 'no models'}",
-            )
-        ready = [m.version for m in found if m.state == "READY"]
-        if version and ready:
-            raise ModelNotFoundError(
-                f"model {model!r} has no version {version!r} that is loaded",
-                f"use version {' or '.join(ready)}, or '' for the server's choice",
-            )
-        if not load:
-            reason = next((f" ({m.state}: {m.reason})" for m in found if m.reason), "")
-            raise ModelNotReadyError(
-                f"model {model!r} is not loaded{reason}",
-                f"load it: Session(..., load=True), or session.load({model!r}) first",
-            )
-        try:
-            self._transport.load_model(model)
-        except ModelNotFoundError as error:  # though it is listed
-            raise ModelLoadError(
-                error.message,
-                "its configuration or folder cannot be read; the server's log tells why "
-                "(server.log for an embedded one)",
-            ) from error
 
     # Shared memory
 
@@ -627,8 +733,8 @@ class Session(render.Described):
         """
         with self._open():
             kinds, device = _checked_kinds(kind, device, output)
-            choice = self._chosen(kinds, device)
-            self._change(replace(self._setup, kinds=kinds, device=device, choice=choice))
+            setup = replace(self._setup, kinds=kinds, device=device)
+            self._change(replace(setup, choice=self._chosen(setup)))
             self._events.note("switch", f"shared memory: {self._shared_memory_text()}")
 
     @property
@@ -754,8 +860,8 @@ class Session(render.Described):
             kinds,
             device=device,
             in_flight=in_flight,
-            there=self._regions.count,
-            pools=self._owner if isinstance(self._owner, PoolOwner) else None,
+            there=setup.link.regions.count,
+            pools=setup.owner if isinstance(setup.owner, PoolOwner) else None,
         )
 
     def unregister(self, tensor: str | RegionDescriptor | None = None) -> None:
@@ -783,7 +889,7 @@ class Session(render.Described):
                 self._regions.retire_all()
                 return
             wanted = self._named_regions(tensor)
-            arrays, regions = self._views.given()
+            arrays, regions = self._views.given(self._setup.link.held)
             for name in arrays:  # one may lie in no region
                 if name == tensor or (name in regions and wanted(regions[name])):
                     self._views.let_go(name)
@@ -823,17 +929,17 @@ class Session(render.Described):
         nbytes: Mapping[str, int] | None,
     ) -> tuple[RegionDescriptor, ...]:
         with self._open():
-            sizes = sizes_of(
-                self.model_info, (direction,), shapes=shapes, nbytes=nbytes, batch=batch
-            )
+            setup = self._setup
+            regions = setup.link.regions
+            sizes = sizes_of(setup.chosen, (direction,), shapes=shapes, nbytes=nbytes, batch=batch)
             needed = {size.spec.name: size.required_nbytes() for size in sizes}
             if direction == "input":
                 self._views.expect({s.spec.name: s.shape for s in sizes if s.shape is not None})
-            with self._regions.slot() as slot:
-                had = {region.name for region in self._regions.describe()}
+            with regions.slot() as slot:
+                had = {region.name for region in regions.describe()}
                 try:
                     made = [
-                        self._place(slot, self._setup, (direction, name), size, self._timeout_s)
+                        self._place(slot, setup, (direction, name), size, self._timeout_s)
                         for name, size in needed.items()
                     ]
                 except TritonicError:
@@ -865,23 +971,33 @@ class Session(render.Described):
             _log.warning("%s %r goes over the wire: %s", direction, name, error.message)
             return None
 
-    def place_view(self, slot: Slot, tensor: str, nbytes: int) -> Region | None:
-        """Return a slot's region for an input, or None for the wire; for :attr:`inputs`."""
-        return self._place(slot, self._usable(), ("input", tensor), nbytes, self._timeout_s)
+    @property
+    def view_slot(self) -> Slot:
+        """The slot of what is filled in place; for :attr:`inputs`."""
+        return self._setup.link.held
+
+    def place_view(self, tensor: str, nbytes: int) -> tuple[Slot, Region | None]:
+        """Return that slot, and its region for an input or None; for :attr:`inputs`."""
+        setup = self._usable()
+        slot = setup.link.held
+        return slot, self._place(slot, setup, ("input", tensor), nbytes, self._timeout_s)
 
     def _give_up_sharing(self, setup: Setup, error: TritonicError) -> None:
         """Let tensors go over the wire from now on, unless that was changed meanwhile."""
-        if self._setup is setup:
-            choice = Choice(SharedMemoryType.NONE, error.message)
-            self._setup = replace(setup, choice=choice)
+        choice = Choice(SharedMemoryType.NONE, error.message)
+        if self._exchange_setup(replace(setup, choice=choice), setup):
             self._events.note("switch", f"shared memory: {self._shared_memory_text()}")
 
-    def _chosen(self, kinds: Mapping[str, SharedMemoryType], device: int) -> Choice | None:
+    def _chosen(self, setup: Setup) -> Choice | None:
         """Find out which way works, where that is left to the session."""
-        if SharedMemoryType.AUTO not in kinds.values():
+        if SharedMemoryType.AUTO not in setup.kinds.values():
             return None
         choice = choose(
-            self._transport, self._server, device=device, mode=self._mode, has_gpu=_has_gpu
+            setup.link.transport,
+            setup.server,
+            device=setup.device,
+            mode=self._mode,
+            has_gpu=_has_gpu,
         )
         _log.debug("auto: %s", choice)
         return choice
@@ -972,8 +1088,9 @@ class Session(render.Described):
         on the wire).
         """
         setup = self._usable()
+        link = setup.link
         watch = Stopwatch(self._timeout_s if timeout is None else checked_timeout(timeout))
-        filled, lent = ({}, {}) if inputs is not None or named else self._views.given()
+        filled, lent = ({}, {}) if inputs is not None or named else self._views.given(link.held)
         in_place = bool(filled)
         routine, prepared = self._understood(
             setup, filled or inputs, named, outputs, transform, in_place=in_place
@@ -982,7 +1099,7 @@ class Session(render.Described):
         options = Options(request_id, sequence_id, sequence_start, sequence_end, priority, **given)
         call = Call(setup, setup.chosen, prepared.tensors, routine, lent, in_place, options)
         watch.lap()
-        with self._regions.slot() as slot:
+        with link.regions.slot() as slot:
             ready = self._fill(slot, call, watch)
             watch.lap()
             sent, reply = self._exchange(slot, call, watch, ready)
@@ -996,9 +1113,9 @@ class Session(render.Described):
                 places = places_of(sent.request, prepared.tensors, arrays)
             ready = again or call.ready(slot, sent, places)
         routine.keep(ready)
-        self._regions.settle()  # the server answers: a good time for what it is owed
-        if self._closing:  # by another thread, before the connection was kept
-            self._transport.close()
+        link.regions.settle()  # the server answers: a good time for what it is owed
+        if link.regions.closed:  # by another thread, before the connection was kept
+            link.transport.close()
         return InferenceResult(
             model=reply.model or call.model.name,
             version=reply.version,
@@ -1246,8 +1363,9 @@ class Session(render.Described):
         (1409124, {'register': 2, 'infer': 40})
         """
         self._usable()
+        me = weakref.ref(self)  # a session that is forgotten is to go at once
         return watch_session(
-            self._regions.describe, self._owner, self._events,
+            partial(_regions_of, me), partial(_server_of, me), self._events,
             hz=hz, warn_at=warn_at, metrics_url=metrics_url, show=show,
         )  # fmt: skip
 
@@ -1335,19 +1453,20 @@ class Session(render.Described):
                     slot.write(ready.regions["input", name], array)
             self._bring(slot, call)
             return ready
+        regions = call.setup.link.regions
         while True:
-            ends = self._regions.ends
+            ends = regions.ends
             try:
                 self._fill_once(slot, call, watch)
             except NoSpaceError:
                 slot.give_back()  # nobody waits while others need what he holds
                 ends += 1  # that was one
-                if not self._regions.enter_crowd(slot, watch.left_s()):
+                if not regions.enter_crowd(slot, watch.left_s()):
                     raise
-                if not self._regions.wait_for_room(slot, ends, watch.left_s()):
+                if not regions.wait_for_room(slot, ends, watch.left_s()):
                     raise
             else:
-                self._regions.leave_crowd(slot)
+                regions.leave_crowd(slot)
                 self._bring(slot, call)
                 return None
 
@@ -1384,20 +1503,21 @@ class Session(render.Described):
     def _guessed_nbytes(self, call: Call, output: str) -> int:
         """Return the room for an output whose size the model does not tell; 0 for the wire."""
         learned = 0 if call.model.stateful else call.setup.learned.get(output, 0)
-        return max(learned, self._regions.spare_nbytes("output", output))
+        return max(learned, call.setup.link.regions.spare_nbytes("output", output))
 
     def _exchange(
         self, slot: Slot, call: Call, watch: Stopwatch, ready: ReadyRequest | None
     ) -> tuple[PreparedRequest, InferReply]:
         """Send a request, again where something had to be mended first."""
+        transport = call.setup.link.transport
         mended: set[str] = set()
         turns = 0
         prepared = None if ready is None else ready.prepared
         while True:  # each turn mends something, or raises
-            request = prepared or self._transport.prepare(call.request(slot))
+            request = prepared or transport.prepare(call.request(slot))
             prepared = None
             try:
-                return request, self._send(slot, request, watch.left_s())
+                return request, _send(transport, slot, request, watch.left_s())
             except RegionLostError as error:
                 if "regions" in mended:
                     raise
@@ -1405,7 +1525,7 @@ class Session(render.Described):
                 _log.info("the server lost a region (%s); registering again", error.message)
                 self._register_again(slot, call, watch)
             except (ModelNotFoundError, ModelNotReadyError):
-                if "model" in mended or not self._reload(call.model):
+                if "model" in mended or not self._reload(call):
                     raise
                 mended.add("model")
             except RegionTooSmallError as error:
@@ -1425,17 +1545,7 @@ class Session(render.Described):
             _log.warning("from now on tensors go over the wire: %s", error.message)
             slot.discard_all_but()
 
-    def _send(self, slot: Slot, request: PreparedRequest, timeout_s: float) -> InferReply:
-        slot.sent = True
-        try:
-            reply = self._transport.infer(request, timeout_s)
-        except TritonicError as error:
-            slot.sent = not answered(error) and getattr(error, "sent", True)
-            raise
-        slot.sent = False
-        return reply
-
-    def _reload(self, model: ModelSpec) -> bool:
+    def _reload(self, call: Call) -> bool:
         """Load the model again on a server that was restarted, if that is wanted.
 
         Returns
@@ -1443,13 +1553,15 @@ class Session(render.Described):
         bool
             Whether it is there now.
         """
-        now = self._setup.model
-        if not self._load or now is None or now.name != model.name or now.state != "READY":
+        now, model, transport = self._setup, call.model, call.setup.link.transport
+        if not now.load or now.link is not call.setup.link:  # the session has left that server
+            return False
+        if now.model is None or now.model.name != model.name or now.model.state != "READY":
             return False
         with self._reloading:  # once, however many requests found it missing
-            if not self._transport.model_ready(model.name, model.version):
+            if not transport.model_ready(model.name, model.version):
                 _log.info("the server has model %s no more; loading it again", model.name)
-                self._transport.load_model(model.name)
+                transport.load_model(model.name)
         return True
 
     def _grow(self, slot: Slot, call: Call, error: RegionTooSmallError, watch: Stopwatch) -> None:
@@ -1520,7 +1632,7 @@ class Session(render.Described):
             self._closing = True
             self._workers.close()
             self._views.drop()
-            _close(self._regions, self._transport, self._events)
+            _close(self._links, self._events)
             self._finalizer.detach()  # last: interrupted, it can be closed again
 
     def __enter__(self) -> Session:
@@ -1567,8 +1679,12 @@ class Session(render.Described):
     # What it says of itself
 
     def _described(self) -> render.Description:
-        rows = [("server", f"{self._transport.url}, Triton {self._server.get('version', '?')}")]
+        rows = [
+            ("server", f"{self._transport.url}, Triton {self._setup.server.get('version', '?')}")
+        ]
         model = self._setup.model
+        if self._setup.unchosen:
+            rows.append(("model", f"none: {self._setup.unchosen}"))
         if model is not None:
             batch = f", batches up to {model.max_batch_size}" if model.max_batch_size else ""
             state = "" if self.closed else f", {model.state.lower()}"
@@ -1611,6 +1727,113 @@ def _address(server: str | ServerAddress, protocol: str) -> tuple[str, dict[str,
             f"{type(server).__name__} is not a server: {error}",
             "give 'host:port', or a Server as tritonic_nb.serve() gives",
         ) from error
+
+
+def _described(setup: Setup, model: str, version: str, *, load: bool) -> ModelSpec:
+    """Return a model of a server, which is ready or is loaded."""
+    transport = setup.link.transport
+    if not transport.model_ready(model, version):
+        _make_ready(transport, model, version, load)
+    metadata = transport.model_metadata(model, version)
+    try:
+        config = transport.model_config(model, version)
+    except RestrictedApiError:
+        config = None
+    spec = ModelSpec.from_server(metadata, config, version=version)
+    if spec.name != model:
+        raise ServerRefusedError(
+            f"asked for model {model!r}, the server described {spec.name!r}",
+            "this is a fault of the server, or of a proxy between",
+        )
+    return spec
+
+
+def _make_ready(transport: Transport, model: str, version: str, load: bool) -> None:
+    try:
+        listed = _models(transport)
+    except RestrictedApiError as error:
+        if load:
+            transport.load_model(model)
+            return
+        raise ModelNotReadyError(
+            f"model {model!r} is not ready, and the server does not tell whether it has it",
+            f"check the name; {error.remedy}",
+        ) from error
+    found = [m for m in listed if m.name == model]
+    if not found:
+        names = sorted({m.name for m in listed})
+        close = difflib.get_close_matches(model, names, n=1)
+        raise ModelNotFoundError(
+            f"the server's repository has no model {model!r}",
+            (f"did you mean {close[0]!r}? " if close else "")
+            + f"It has {', '.join(names) or 'no models'}",
+        )
+    ready = [m.version for m in found if m.state == "READY"]
+    if version and ready:
+        raise ModelNotFoundError(
+            f"model {model!r} has no version {version!r} that is loaded",
+            f"use version {' or '.join(ready)}, or '' for the server's choice",
+        )
+    if not load:
+        reason = next((f" ({m.state}: {m.reason})" for m in found if m.reason), "")
+        raise ModelNotReadyError(
+            f"model {model!r} is not loaded{reason}",
+            f"load it: Session(..., load=True), or session.load({model!r}) first",
+        )
+    try:
+        transport.load_model(model)
+    except ModelNotFoundError as error:  # though it is listed
+        raise ModelLoadError(
+            error.message,
+            "its configuration or folder cannot be read; the server's log tells why "
+            "(server.log for an embedded one)",
+        ) from error
+
+
+def _with_model_of(before: ModelSpec, setup: Setup) -> Setup:
+    """Return the setup with the model that was in use before, or with why it cannot be."""
+    try:
+        model = _described(setup, before.name, before.version, load=setup.load)
+    except (ModelError, RestrictedApiError) as error:
+        url = setup.link.transport.url
+        _log.warning("no model is in use at %s: %s", url, error)
+        return replace(setup, unchosen=f"{error.message} (at {url})")
+    return replace(setup, model=model)
+
+
+def _models(transport: Transport) -> ModelListing:
+    fields = ("name", "version", "state", "reason")
+    index = transport.repository_index()
+    return ModelListing(ModelStatus(*(str(entry.get(f, "")) for f in fields)) for entry in index)
+
+
+def _checked_model(model: str, version: str) -> tuple[str, str]:
+    if not isinstance(model, str) or not model:
+        raise ArgumentError(f"{brief(model)} is no model's name", "give a name, see models()")
+    if not isinstance(version, str | int) or isinstance(version, bool):
+        raise ArgumentError(f"{brief(version)} is no version", "give '', '1' or so")
+    return model, brief(version) if isinstance(version, int) else version
+
+
+def _protocol(asked: str | None, server: object, before: Setup) -> str:
+    """Return which protocol to speak with another server."""
+    if asked is not None:
+        return asked
+    is_http = isinstance(server, str) and server.lower().startswith(("http://", "https://"))
+    return "http" if is_http else before.link.protocol
+
+
+def _send(
+    transport: Transport, slot: Slot, request: PreparedRequest, timeout_s: float
+) -> InferReply:
+    slot.sent = True
+    try:
+        reply = transport.infer(request, timeout_s)
+    except TritonicError as error:
+        slot.sent = not answered(error) and getattr(error, "sent", True)
+        raise
+    slot.sent = False
+    return reply
 
 
 def _with_learned(size: TensorSize, learned: Mapping[str, int]) -> TensorSize:
@@ -1689,35 +1912,44 @@ def _cleared_leftovers(transport: Transport) -> Leftovers:
     return cleared
 
 
+def _regions_of(session: Callable[[], Session | None]) -> Sequence[RegionDescriptor]:
+    """Return the regions that a session has now, if it is still there."""
+    found = session()
+    return () if found is None else found._regions.describe()
+
+
+def _server_of(session: Callable[[], Session | None]) -> object:
+    """Return what a session was given as its server, if it is still there."""
+    found = session()
+    return None if found is None else found._setup.owner
+
+
 def _has_gpu() -> bool:
     """Whether there is a GPU, asked without CUDA: who has used that cannot fork any more."""
     return bool(devices())
 
 
-def _close(regions: RegionSet, transport: Transport, events: EventHook) -> None:
+def _close(links: Sequence[Link], events: EventHook) -> None:
     try:
-        regions.close()
+        with ExitStack() as closing:  # each, whatever becomes of the others
+            for link in list(links):
+                closing.callback(link.close)
     finally:
-        try:
-            transport.close()
-        finally:
-            events.close()  # last, so that who watches sees the memory given back
+        events.close()  # last, so that who watches sees the memory given back
 
 
-def _close_forgotten(
-    regions: RegionSet, transport: Transport, events: EventHook, owner_pid: int
-) -> None:
+def _close_forgotten(links: Sequence[Link], events: EventHook, owner_pid: int) -> None:
     """Close what a session left open when it was collected, or at exit."""
     if os.getpid() != owner_pid:  # a forked child: all of it is still its parent's
         return
     try:
         warnings.warn(
-            f"a Session with {transport.url} was never closed; use `with`, or close()",
+            f"a Session with {links[0].transport.url} was never closed; use `with`, or close()",
             ResourceWarning,
             stacklevel=2,
         )
     finally:  # the warning may be an error
-        _close(regions, transport, events)
+        _close(links, events)
 
 
 def _log_to_stream() -> None:

@@ -33,8 +33,12 @@ class ViewOwner(Protocol):
     def model_info(self) -> ModelSpec:
         """The model in use."""
 
-    def place_view(self, slot: Slot, tensor: str, nbytes: int) -> Region | None:
-        """Return a slot's region for an input of so many bytes, or None for the wire."""
+    @property
+    def view_slot(self) -> Slot:
+        """The slot for the regions of inputs, which is another one at another server."""
+
+    def place_view(self, tensor: str, nbytes: int) -> tuple[Slot, Region | None]:
+        """Return that slot, and its region for an input; None for the wire."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class InputViews(render.Described, Mapping[str, npt.NDArray[Any]]):
     ``session.register_inputs(shapes)``, or from an array that is assigned:
     ``session.inputs["INPUT0"] = array``.
 
-    After the model, the shapes or the kind of shared memory changed, or after
+    After the model, the shapes, the kind of shared memory or the server changed, or after
     ``unregister()`` or ``close()``, arrays of before stay readable and are not
     sent any more: take new ones. Where the session sends tensors over the wire,
     or a region was lost, they are ordinary arrays and sent all the same.
@@ -161,6 +165,7 @@ class InputViews(render.Described, Mapping[str, npt.NDArray[Any]]):
 
     def _array(self, spec: TensorSpec, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         """Return the array that the user has, or one of this shape."""
+        self._go_with(self._session().view_slot)
         had = self._given.get(spec.name)
         if had is not None and had.array.shape == shape:
             return had.array
@@ -170,7 +175,8 @@ class InputViews(render.Described, Mapping[str, npt.NDArray[Any]]):
                 f"{spec} has no array to fill: BYTES elements have any length",
                 f"pass them: session.infer({spec.name}=[...])",
             )
-        region = self._session().place_view(self._slot, spec.name, nbytes)
+        slot, region = self._session().place_view(spec.name, nbytes)
+        self._go_with(slot)
         if region is None:
             array = np.zeros(shape, numpy_dtype(spec.datatype))
         else:
@@ -178,12 +184,19 @@ class InputViews(render.Described, Mapping[str, npt.NDArray[Any]]):
         self._given[spec.name] = _Given(array, region)
         return array
 
+    def _go_with(self, slot: Slot) -> None:
+        """Let go of the arrays of another server, if the session has gone to this one's."""
+        if slot is not self._slot:
+            self.drop()
+            self._slot = slot
+
     # What the session asks
 
     def expect(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Let go of all arrays, and remember the shapes of the next ones."""
         with self._lock:
             self.drop()
+            self._go_with(self._session().view_slot)
             self._shapes = dict(shapes)
 
     def drop(self) -> None:
@@ -200,9 +213,17 @@ class InputViews(render.Described, Mapping[str, npt.NDArray[Any]]):
             self._shapes.pop(name, None)
             self._slot.discard("input", name)
 
-    def given(self) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Region]]:
-        """Return the arrays that the user has taken, and the regions of those in one."""
+    def given(self, slot: Slot) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Region]]:
+        """Return the arrays that the user has taken, and the regions of those in one.
+
+        Parameters
+        ----------
+        slot
+            The slot that the regions must be of; of another one there are none.
+        """
         with self._lock:
+            if slot is not self._slot:  # the session goes to another server just now
+                return {}, {}
             arrays = {name: each.array for name, each in self._given.items()}
             regions = {
                 name: each.region

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tritonic_nb.memory import RegionDescriptor, SharedMemoryType, host_space
-from tritonic_nb.monitoring import EventHook, Recording, Source, sources
+from tritonic_nb.monitoring import EventHook, Reading, Recording, Source, sources
 from tritonic_nb.monitoring.triton_metrics import checked_metrics_url
 
 __all__ = ["watch", "watch_session"]
@@ -57,7 +57,7 @@ def watch(*, hz: float = 2.0, warn_at: float = 0.9, show: bool = True) -> Record
 
 def watch_session(
     regions: Callable[[], Sequence[RegionDescriptor]],
-    server: object,
+    server: Callable[[], object],
     hook: EventHook,
     *,
     hz: float,
@@ -72,7 +72,8 @@ def watch_session(
     regions
         Gives the session's regions as they are.
     server
-        What the session was given as its server. One with a ``pid`` runs on this machine.
+        Gives what the session was given as its server, which may be another one by and by.
+        One with a ``pid`` runs on this machine.
     hook
         Where the session tells what happens.
     hz, warn_at, metrics_url, show
@@ -93,8 +94,8 @@ def watch_session(
     ]
     if metrics_url is not None:
         chosen.append(sources.triton_source(checked_metrics_url(metrics_url)))
-    elif pid is None:
-        chosen.append(Source("the server's metrics", lambda: _NO_METRICS))
+    else:
+        chosen.append(Source("the server's metrics", lambda: _without_metrics(pid())))
     return Recording(chosen, hz=hz, warn_at=warn_at, show=show, hook=hook)
 
 
@@ -113,7 +114,11 @@ def region_sizes(regions: Sequence[RegionDescriptor]) -> dict[str, int]:
     return sizes
 
 
-def _of_machine(pid: Callable[[], int] | None) -> list[Source]:
+def _without_metrics(pid: int | None) -> Reading | str:
+    return _NO_METRICS if pid is None else Reading({})
+
+
+def _of_machine(pid: Callable[[], int | None] | None) -> list[Source]:
     return [
         sources.room_source(host_space),
         sources.machine_source(),
@@ -121,10 +126,14 @@ def _of_machine(pid: Callable[[], int] | None) -> list[Source]:
     ]
 
 
-def _pid_of(server: object) -> Callable[[], int] | None:
+def _pid_of(server: Callable[[], object]) -> Callable[[], int | None]:
     """Return what tells the server's process id, which is another after a restart."""
-    try:
-        local = isinstance(getattr(server, "pid", None), int)
-    except Exception:  # it may be anything that has a url
-        local = False
-    return (lambda: server.pid) if local else None  # type: ignore[attr-defined]
+
+    def pid() -> int | None:
+        try:
+            found = getattr(server(), "pid", None)
+        except Exception:  # it may be anything that has a url
+            return None
+        return found if isinstance(found, int) else None
+
+    return pid

@@ -168,7 +168,7 @@ class _Owners:
         return Reading({**values, "holder/others": rest} if rest else values)
 
 
-def process_source(server_pid: Callable[[], int] | None) -> Source:
+def process_source(server_pid: Callable[[], int | None] | None) -> Source:
     """Tell the resident memory of this process and of a local server.
 
     ``resident/this process``, ``resident/server``. Shared memory that a process has
@@ -177,7 +177,8 @@ def process_source(server_pid: Callable[[], int] | None) -> Source:
     Parameters
     ----------
     server_pid
-        Gives the server's process id; None where there is none to be known.
+        Gives the server's process id; it, or what it gives, is None where there is none to
+        be known.
     """
 
     def read() -> Reading | str:
@@ -186,14 +187,15 @@ def process_source(server_pid: Callable[[], int] | None) -> Source:
         if own is None:
             return "this system does not tell the memory of processes in /proc"
         values["resident/this process"] = own
-        if server_pid is not None and (server := _resident_nbytes(server_pid())) is not None:
+        pid = None if server_pid is None else server_pid()
+        if pid is not None and (server := _resident_nbytes(pid)) is not None:
             values["resident/server"] = server
         return Reading(values)
 
     return Source("resident memory", read)
 
 
-def model_source(server_pid: Callable[[], int] | None) -> Source:
+def model_source(server_pid: Callable[[], int | None] | None) -> Source:
     """Tell the resident memory of a local server's models that are processes of their own.
 
     ``resident/models``: the sum over the processes that the server started, such as those
@@ -206,15 +208,16 @@ def model_source(server_pid: Callable[[], int] | None) -> Source:
     """
 
     def read() -> Reading | str:
-        if server_pid is None:
+        server = None if server_pid is None else server_pid()
+        if server is None:
             return _NO_SERVER
-        sizes = [_resident_nbytes(pid) for pid in _descendants(server_pid())]
+        sizes = [_resident_nbytes(pid) for pid in _descendants(server)]
         return Reading({"resident/models": sum(size for size in sizes if size is not None)})
 
     return Source("the server's processes", read, every_s=_MODELS_S, slow=True)
 
 
-def gpu_source(server_pid: Callable[[], int] | None = None) -> Source:
+def gpu_source(server_pid: Callable[[], int | None] | None = None) -> Source:
     """Tell of each GPU what NVML tells.
 
     ``gpu0/total``, ``gpu0/used``, ``gpu0/free``, ``gpu0/this process``, ``gpu0/server``,
@@ -231,8 +234,9 @@ def gpu_source(server_pid: Callable[[], int] | None = None) -> Source:
         if not found:
             return found.explanation
         pids = {os.getpid(): "this process"}
-        if server_pid is not None:
-            pids[server_pid()] = "server"
+        server = None if server_pid is None else server_pid()
+        if server is not None:
+            pids[server] = "server"
         values: dict[str, float] = {}
         notes = {}
         for number, device in enumerate(found):
