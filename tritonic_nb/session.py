@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial, wraps
 from itertools import islice
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Protocol, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, cast
 
 import numpy.typing as npt
 
@@ -78,6 +78,9 @@ from tritonic_nb.transport import (
 from tritonic_nb.views import InputViews
 from tritonic_nb.watching import watch_session
 from tritonic_nb.workers import InferenceFuture, Workers
+
+if TYPE_CHECKING:  # ipywidgets is imported when a plot is made
+    from tritonic_nb.widgets.monitor import Monitor
 
 __all__ = ["ModelStatus", "ServerAddress", "Session"]
 
@@ -1128,6 +1131,45 @@ class Session(render.Described):
             self._regions.describe, self._owner, self._events,
             hz=hz, warn_at=warn_at, metrics_url=metrics_url, show=show,
         )  # fmt: skip
+
+    def monitor(
+        self,
+        *,
+        hz: float = 2.0,
+        span_s: float = 60.0,
+        warn_at: float = 0.9,
+        metrics_url: str | None = None,
+    ) -> Monitor:
+        """Show memory as it moves, also while a cell is busy.
+
+        Parameters
+        ----------
+        hz
+            How often to look, in times a second, from 1 to 10.
+        span_s
+            How far back the plot goes, in seconds, from 5 to 1800.
+        warn_at
+            From which part of ``/dev/shm`` on it warns, above 0 and up to 1.
+        metrics_url
+            As for :meth:`watch`.
+
+        Returns
+        -------
+        Monitor
+            Shows itself as the last line of a cell. When the session is closed, or by
+            ``freeze()``, it becomes a picture, which a saved notebook keeps.
+
+        Raises
+        ------
+        ArgumentError
+            If an argument is out of range.
+        SessionClosedError
+            If the session was closed.
+        """
+        from tritonic_nb.widgets.monitor import Monitor
+
+        recording = self.watch(hz=hz, warn_at=warn_at, metrics_url=metrics_url, show=False)
+        return Monitor(recording, span_s)
 
     # What infer() does
 
