@@ -229,7 +229,7 @@ class Monitor(Shown):
         else:
             picture = self._recording.picture()
             if picture is None:
-                raise ArgumentError("nothing was sampled yet", "wait for a moment")
+                raise ArgumentError("there is nothing to draw yet", "wait for a moment")
             data, mime = picture.png, "image/png"
         name = time.strftime(f"memory-%Y%m%d-%H%M.{kind}")
         self._plot.send({"kind": "file", "name": name, "type": mime, "view": view}, [data])
