@@ -58,7 +58,9 @@ ALLOWED = {
     },
 }  # fmt: skip
 # Imports inside of a function that point up on purpose.
-LAZY = {("server", "session"), ("session", "widgets"), ("viewer", "widgets")}
+LAZY = {
+    ("server", "session"), ("session", "widgets"), ("viewer", "widgets"), ("watching", "widgets"),
+}  # fmt: skip
 # The parts that may import a library.
 DOORS = {
     "tritonclient": {"transport", "benchmark"},  # the second compares with it

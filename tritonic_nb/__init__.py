@@ -18,7 +18,7 @@ from tritonic_nb.session import Session
 from tritonic_nb.tensors import ModelSpec, TensorSpec
 from tritonic_nb.transport import SSLOptions
 from tritonic_nb.viewer import picture, show
-from tritonic_nb.watching import watch
+from tritonic_nb.watching import monitor, watch
 from tritonic_nb.workers import InferenceFuture
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "TritonicError",
     "__version__",
     "diff",
+    "monitor",
     "picture",
     "samples",
     "serve",

@@ -82,6 +82,7 @@ from tritonic_nb.watching import watch_session
 from tritonic_nb.workers import InferenceFuture, Workers
 
 if TYPE_CHECKING:  # ipywidgets is imported when something is shown
+    from tritonic_nb.widgets.monitor import Monitor
     from tritonic_nb.widgets.namespace import SessionWidgets
     from tritonic_nb.widgets.panel import Panel
 
@@ -121,7 +122,7 @@ class ServerAddress(Protocol):
     @property
     def server(self) -> str | ServerAddress:
         """What was given as the server: an address, or an object that has one."""
-        return self._setup.owner
+        return cast("str | ServerAddress", self._setup.owner)
 
     @property
     def url(self) -> str:
@@ -1368,6 +1369,45 @@ class Session(render.Described):
             partial(_regions_of, me), partial(_server_of, me), self._events,
             hz=hz, warn_at=warn_at, metrics_url=metrics_url, show=show,
         )  # fmt: skip
+
+    def monitor(
+        self,
+        *,
+        hz: float = 2.0,
+        span_s: float = 60.0,
+        warn_at: float = 0.9,
+        metrics_url: str | None = None,
+    ) -> Monitor:
+        """Show memory as it moves, also while a cell is busy.
+
+        Parameters
+        ----------
+        hz
+            How often to look, in times a second, from 1 to 10.
+        span_s
+            How far back the plot goes, in seconds, from 5 to 1800.
+        warn_at
+            From which part of ``/dev/shm`` on it warns, above 0 and up to 1.
+        metrics_url
+            As for :meth:`watch`.
+
+        Returns
+        -------
+        Monitor
+            Shows itself as the last line of a cell. When the session is closed, or by
+            ``freeze()``, it becomes a picture, which a saved notebook keeps.
+
+        Raises
+        ------
+        ArgumentError
+            If an argument is out of range.
+        SessionClosedError
+            If the session was closed.
+        """
+        from tritonic_nb.widgets.monitor import Monitor
+
+        recording = self.watch(hz=hz, warn_at=warn_at, metrics_url=metrics_url, show=False)
+        return Monitor(recording, span_s)
 
     # Widgets
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from tritonic_nb.memory import RegionDescriptor, SharedMemoryType, host_space
 from tritonic_nb.monitoring import EventHook, Reading, Recording, Source, sources
 from tritonic_nb.monitoring.triton_metrics import checked_metrics_url
 
-__all__ = ["watch", "watch_session"]
+if TYPE_CHECKING:  # ipywidgets is imported when a plot is made
+    from tritonic_nb.widgets.monitor import Monitor
+
+__all__ = ["monitor", "watch", "watch_session"]
 
 _GIVEN_UP = "given up"
 _NO_METRICS = (
@@ -53,6 +57,35 @@ def watch(*, hz: float = 2.0, warn_at: float = 0.9, show: bool = True) -> Record
         [*_of_machine(None), *sources.holder_sources(), sources.gpu_source()],
         hz=hz, warn_at=warn_at, show=show,
     )  # fmt: skip
+
+
+def monitor(*, hz: float = 2.0, span_s: float = 60.0, warn_at: float = 0.9) -> Monitor:
+    """Show memory as it moves, also while a cell is busy; without a session.
+
+    ``/dev/shm`` and who holds it, the machine's memory, this process, and the GPUs.
+
+    Parameters
+    ----------
+    hz
+        How often to look, in times a second, from 1 to 10.
+    span_s
+        How far back the plot goes, in seconds, from 5 to 1800.
+    warn_at
+        From which part of ``/dev/shm`` on it warns, above 0 and up to 1.
+
+    Returns
+    -------
+    Monitor
+        Shows itself as the last line of a cell. It lives until ``freeze()`` or ``close()``.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument is out of range.
+    """
+    from tritonic_nb.widgets.monitor import Monitor
+
+    return Monitor(watch(hz=hz, warn_at=warn_at, show=False), span_s)
 
 
 def watch_session(

@@ -432,3 +432,28 @@ def test_in_a_notebook_it_shows_picture_and_summary(tmp_path: Path) -> None:
     assert set(output.data) == {"text/plain", "text/html", "image/png"}
     assert output.data["text/plain"].startswith("Memory during ")
     assert "data:image/png;base64," in output.data["text/html"]
+
+
+# Without a block
+
+
+def test_a_recording_can_rest_and_go_on() -> None:
+    """No thread meanwhile; the same samples go on, and after its end it does not."""
+    w = Recording([told(it_is=1)], hz=10, show=False)
+    ended: list[bool] = []
+    w.begin(lambda: ended.append(w.ended))
+    w.suspend()
+    assert w.suspended
+    assert not threads()
+    before = len(w.history)
+    w.resume()
+    assert not w.suspended
+    time.sleep(0.3)
+    w.stop()
+    assert len(w.history) > before
+    assert ended.count(True) == 1
+    assert ended[-1]
+    w.resume()
+    w.stop()
+    assert not threads()
+    assert ended.count(True) == 1

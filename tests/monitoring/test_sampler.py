@@ -339,3 +339,40 @@ def test_the_interpreter_ends_with_it_running(before: str, after: str, tmp_path:
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert time.monotonic() - started < 10
+
+
+# Who is told of frames
+
+
+def test_who_subscribes_is_told_of_each_frame(look: Callable[..., Subscription]) -> None:
+    """In the sampler's thread, when the frame is there already."""
+    seen: list[tuple[int, str]] = []
+    history = History()
+
+    def notify() -> None:
+        seen.append((len(history), threading.current_thread().name))
+
+    subscription = subscribe([counting()], hz=10, history=history, notify=notify)
+    until(lambda: len(seen) >= 3)
+    subscription.close()
+    assert [count for count, _ in seen] == list(range(1, len(history) + 1))
+    assert {name for _, name in seen} == {sampler.THREAD}
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), HostileValuesError()])
+def test_who_is_told_cannot_end_the_thread(error: BaseException) -> None:
+    """Whatever is raised there, samples are taken."""
+    subscription = subscribe([counting()], hz=10, notify=raising(error))
+    until(lambda: len(subscription.history) >= 3)
+    assert len(threads()) == 1
+    subscription.close()
+    assert not threads()
+
+
+def test_who_is_told_may_close_the_subscription() -> None:
+    """From the sampler's own thread: a last frame, and the thread ends."""
+    held: list[Subscription] = []
+    subscription = subscribe([counting()], hz=10, notify=lambda: [s.close() for s in held] and None)
+    held.append(subscription)
+    until(lambda: not threads())
+    assert subscription.closed

@@ -8,6 +8,7 @@ from array import array
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 __all__ = ["Frame", "History"]
 
@@ -82,6 +83,12 @@ class History:
         """Return the frames, the oldest first."""
         with self._lock:
             return tuple(self._frames)
+
+    def since(self, time_s: float) -> tuple[Frame, ...]:
+        """Return the frames that are newer than a moment, the oldest first."""
+        with self._lock:
+            newer = takewhile(lambda frame: frame.time_s > time_s, reversed(self._frames))
+            return tuple(newer)[::-1]
 
     def extremes(self) -> dict[str, tuple[float, float]]:
         """Return the least and the most of each series, over dropped frames, too."""

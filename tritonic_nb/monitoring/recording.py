@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import math
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from itertools import count, takewhile
@@ -69,7 +70,8 @@ class Recording(render.Described):
         self._sources: tuple[Source, ...] = tuple(sources)
         if hook is not None:
             self._sources += (Source("inferences", self._inferences),)
-        self._history = History()
+        self.history = History()
+        self._notify: Callable[[], None] | None = None
         self._lock = threading.RLock()  # a session that is collected stops it at any line
         self._subscription: Subscription | None = None
         self._begun_s: float | None = None
@@ -80,6 +82,23 @@ class Recording(render.Described):
         return Reading({"infer/count": self._record.inferences})
 
     def __enter__(self) -> Recording:
+        self.begin()
+        return self
+
+    def begin(self, notify: Callable[[], None] | None = None) -> None:
+        """Begin without a block, until :meth:`stop`.
+
+        Parameters
+        ----------
+        notify
+            Called after each sample, in the sampler's thread, and once after the end, in the
+            thread of whoever ended it: it must be quick.
+
+        Raises
+        ------
+        ArgumentError
+            If it has begun before.
+        """
         with self._lock:
             if self._begun_s is not None:
                 raise ArgumentError(
@@ -87,14 +106,41 @@ class Recording(render.Described):
                     "make another one: with session.watch() as w",
                 )
             self._begun_s = time.monotonic()
+            self._notify = notify
         if self._hook is not None:
             self._hook.start(self._record, self.stop)
         try:
-            self._subscription = subscribe(self._sources, hz=self._hz, history=self._history)
+            self._look()
         except BaseException:  # an interrupt
             self.stop()
             raise
-        return self
+
+    def _look(self) -> None:
+        self._subscription = subscribe(
+            self._sources, hz=self._hz, history=self.history, notify=self._notify
+        )
+
+    def suspend(self) -> None:
+        """Take no samples for a while, until :meth:`resume`; events are noted all the same."""
+        if self._subscription is not None:
+            self._subscription.close()
+
+    def resume(self) -> None:
+        """Take samples again after :meth:`suspend`; no more once it has ended."""
+        with self._lock:
+            closed = self._subscription is not None and self._subscription.closed
+            if closed and not self.ended:
+                self._look()
+
+    @property
+    def suspended(self) -> bool:
+        """Whether no samples are taken for now."""
+        return self._subscription is not None and self._subscription.closed and not self.ended
+
+    @property
+    def ended(self) -> bool:
+        """Whether it was stopped: nothing is sampled any more."""
+        return self._ended_s is not None
 
     def __exit__(
         self,
@@ -113,9 +159,13 @@ class Recording(render.Described):
         if self._hook is not None:
             self._hook.stop(self._record)
         with self._lock:
-            if self._ended_s is None and self._begun_s is not None:
+            ends = self._ended_s is None and self._begun_s is not None
+            if ends:
                 self._ended_s = time.monotonic()
                 self._sources = ()  # with what they hold of a session
+            notify, self._notify = self._notify, None
+        if ends and notify is not None:
+            notify()
 
     def show(self) -> None:
         """Show picture and summary in a notebook; print the summary elsewhere."""
@@ -135,9 +185,24 @@ class Recording(render.Described):
         return MappingProxyType(
             {
                 name: _number(name, low if _is_low(name) else high)
-                for name, (low, high) in self._history.extremes().items()
+                for name, (low, high) in self.history.extremes().items()
             }
         )
+
+    @property
+    def begun_s(self) -> float:
+        """When it began, as `time.monotonic` tells it, in seconds."""
+        return self._begun_s or 0.0
+
+    @property
+    def warn_at(self) -> float:
+        """From which part of ``/dev/shm`` on it warns."""
+        return self._warn_at
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """The sources' words about their numbers, by what they are about."""
+        return {} if self._subscription is None else self._subscription.notes
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -160,7 +225,7 @@ class Recording(render.Described):
         begun = self._begun_s or 0.0
         return [
             Frame(frame.time_s - begun, frame.names, frame.numbers)
-            for frame in self._history.frames()
+            for frame in self.history.frames()
         ]
 
     def _table(self) -> tuple[list[str], list[list[float]]]:
@@ -194,6 +259,21 @@ class Recording(render.Described):
         columns, rows = self._table()
         return pandas.DataFrame(rows, columns=columns, dtype=float).set_index("time_s")
 
+    def csv(self) -> str:
+        """Return the samples as the text that :meth:`to_csv` writes."""
+        columns, rows = self._table()
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow(
+                [
+                    "" if math.isnan(value) else _number(name, value)
+                    for name, value in zip(columns, row, strict=True)
+                ]
+            )
+        return text.getvalue()
+
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
         """Write the samples as a CSV file and return its path.
 
@@ -205,17 +285,8 @@ class Recording(render.Described):
             If the file cannot be written.
         """
         target = Path(path)
-        columns, rows = self._table()
         with target.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            for row in rows:
-                writer.writerow(
-                    [
-                        "" if math.isnan(value) else _number(name, value)
-                        for name, value in zip(columns, row, strict=True)
-                    ]
-                )
+            file.write(self.csv())
         return target
 
     def picture(self) -> render.Picture | None:
@@ -230,7 +301,7 @@ class Recording(render.Described):
             warn_at=self._warn_at,
             events=self.events,
             counts=self.counts,
-            notes={} if self._subscription is None else self._subscription.notes,
+            notes=self.notes,
         )
         if self._ended_s is not None:
             self._picture = made
@@ -265,20 +336,20 @@ class Recording(render.Described):
         if self._begun_s is None:
             return "Recording, not begun"
         ended = time.monotonic() if self._ended_s is None else self._ended_s
-        samples = len(self._history) + self._history.dropped
+        samples = len(self.history) + self.history.dropped
         some = "sample" if samples == 1 else "samples"
         going = ", still going on" if self._ended_s is None else ""
         return f"Memory during {_seconds(ended - self._begun_s)}, {samples:,} {some}{going}"
 
     def _described(self) -> render.Description:
-        low_high = self._history.extremes()
+        low_high = self.history.extremes()
         rows = [*self._shm_rows(low_high), *self._memory_rows(low_high)]
         counts = self.counts
         if counts:
             rows.append(("events", ", ".join(f"{n:,} {kind}" for kind, n in counts.items())))
         rows += [("last error", e.text) for e in self.events[::-1] if e.kind == "error"][:1]
-        if self._history.dropped:
-            kept = len(self._history)
+        if self.history.dropped:
+            kept = len(self.history)
             rows.append(("kept", f"the last {kept:,} samples; the peaks are of all"))
         tables = []
         parts = sorted(
@@ -322,11 +393,7 @@ class Recording(render.Described):
                 text = f"{human_bytes(int(extremes[name][1]))} at most"
                 rows.append((label, text + self._change(name)))
         if "memory/available" in extremes:
-            where = (
-                ""
-                if self._subscription is None
-                else self._subscription.notes.get("memory/available", "")
-            )
+            where = self.notes.get("memory/available", "")
             least = human_bytes(int(extremes["memory/available"][0]))
             rows.append(("still to be had", f"{least} at least, of {where}" if where else least))
         for group in ("gpu", "triton-gpu"):
@@ -337,7 +404,7 @@ class Recording(render.Described):
         self, group: str, extremes: Mapping[str, tuple[float, float]]
     ) -> list[tuple[str, str]]:
         rows: list[tuple[str, str]] = []
-        notes = {} if self._subscription is None else self._subscription.notes
+        notes = self.notes
         keys = (f"{group}{number}" for number in count())
         for key in takewhile(lambda key: f"{key}/used" in extremes, keys):
             text = f"{human_bytes(int(extremes[f'{key}/used'][1]))} used at most"
@@ -348,7 +415,7 @@ class Recording(render.Described):
 
     def _change(self, name: str) -> str:
         """Say how a series ended, against its start."""
-        known = [frame.values()[name] for frame in self._history.frames() if name in frame.names]
+        known = [frame.values()[name] for frame in self.history.frames() if name in frame.names]
         change = int(known[-1] - known[0]) if known else 0
         if not change:
             return ", in the end as at the start"

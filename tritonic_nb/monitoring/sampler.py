@@ -9,6 +9,7 @@ that takes long is asked less often.
 from __future__ import annotations
 
 import atexit
+import logging
 import math
 import os
 import threading
@@ -23,6 +24,8 @@ from tritonic_nb.errors import ArgumentError, brief
 from tritonic_nb.monitoring.history import History
 
 __all__ = ["THREAD", "Reading", "Source", "Subscription", "checked_hz", "subscribe"]
+
+_log = logging.getLogger("tritonic_nb.monitoring")
 
 THREAD = "tritonic_nb-sampler"
 """The name of the thread."""
@@ -109,8 +112,15 @@ class Subscription:
         The last frames.
     """
 
-    def __init__(self, sources: Sequence[Source], hz: float, history: History) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        hz: float,
+        history: History,
+        notify: Callable[[], None] | None = None,
+    ) -> None:
         self.history = history
+        self._notify = notify
         self._sources = tuple(sources)
         self._period_s = 1 / hz
         self._next_s = -math.inf
@@ -218,6 +228,7 @@ class _Sampler:
         self._subscriptions = tuple(each for each in self._subscriptions if each != subscription)
         subscription._ended.set()
         subscription._sources = ()  # with what they hold of a session and its server
+        subscription._notify = None
 
     def _run(self) -> None:
         states: dict[Source, _State] = {}
@@ -280,6 +291,18 @@ def _sample(
             if now >= states[source].due_s:
                 states[source].ask(source)
         subscription.history.complete(_known(subscription, states))
+    _notify(subscription)
+
+
+def _notify(subscription: Subscription) -> None:
+    """Tell who subscribed that a frame was taken, whatever comes of it."""
+    notify = subscription._notify
+    if notify is None:
+        return
+    try:
+        notify()
+    except BaseException as error:  # as a source's: nothing may end the thread
+        _log.debug("who was told of a sample failed: %s", _reason(error))
 
 
 def _known(subscription: Subscription, states: Mapping[Source, _State]) -> dict[str, float]:
@@ -336,7 +359,11 @@ def checked_hz(hz: float) -> float:
 
 
 def subscribe(
-    sources: Sequence[Source], *, hz: float = 2.0, history: History | None = None
+    sources: Sequence[Source],
+    *,
+    hz: float = 2.0,
+    history: History | None = None,
+    notify: Callable[[], None] | None = None,
 ) -> Subscription:
     """Have the sources looked at; returns when the first frame is there.
 
@@ -348,13 +375,17 @@ def subscribe(
         How often, in times a second, from 1 to 10.
     history
         Where the frames go; one of its own by default.
+    notify
+        Called after each frame, in the sampler's thread: it must be quick. What it raises is
+        one line in the log.
 
     Raises
     ------
     ArgumentError
         If `hz` is out of range.
     """
-    subscription = Subscription(sources, checked_hz(hz), History() if history is None else history)
+    history = History() if history is None else history
+    subscription = Subscription(sources, checked_hz(hz), history, notify)
     _sampler.add(subscription)
     return subscription
 

@@ -37,7 +37,7 @@ from tritonic_nb.render.plot import (
 if TYPE_CHECKING:  # Matplotlib is imported when something is drawn
     from matplotlib.figure import Figure
 
-__all__ = ["Layer", "MarkRow", "Panel", "RateRow", "timeline"]
+__all__ = ["Layer", "MarkRow", "Panel", "RateRow", "fold", "timeline"]
 
 _LEFT = 78  # of the plots, for the numbers at their side
 _NAMES = 216  # at the right of the plots, for the names
@@ -85,8 +85,8 @@ class Layer:
     values
         One number for each time; NaN where it is not known.
     kind
-        Of an area: ``"own"``, ``"other"`` (grey), or ``"rest"``: what is known to be there
-        and not by whom.
+        Of an area: ``"own"``, ``"more"`` (smaller ones of these together), ``"other"`` (grey),
+        or ``"rest"``: what is known to be there and not by whom.
     low
         Whether it matters how low it was, and not how high.
     """
@@ -315,31 +315,49 @@ class _Place:
         )
 
 
+def fold(kinds: Sequence[str], peaks: Sequence[float]) -> list[tuple[str, str, list[int]]]:
+    """Choose which of many areas are put together, so that each that is left has its colour.
+
+    Parameters
+    ----------
+    kinds, peaks
+        Of each area, as :class:`Layer` has them.
+
+    Returns
+    -------
+    list of (str, str, list of int)
+        From bottom to top: what to call those that are together (empty for one that stays),
+        the kind, and which areas.
+    """
+    chosen = []
+    for kind, most, word, together in (
+        ("own", len(_OWN), "more", "more"),
+        ("other", _MOST_OTHERS - 1, "others", "other"),
+    ):
+        found = [index for index, each in enumerate(kinds) if each == kind]
+        by_size = sorted(found, key=lambda index: peaks[index], reverse=True)
+        kept = set(by_size[:most])
+        rest = [index for index in found if index not in kept]
+        chosen += [("", kind, [index]) for index in found if index in kept]
+        if len(rest) == 1 and kind == "other":  # its name takes no more room
+            chosen.append(("", kind, rest))
+        elif rest:
+            chosen.append((f"{len(rest)} {word}", together, rest))
+    return [
+        *chosen,
+        *(("", kind, [n]) for n, kind in enumerate(kinds) if kind not in ("own", "other")),
+    ]
+
+
 def _folded(panel: Panel) -> Panel:
     """Put the smaller ones of many areas together."""
-    own = [area for area in panel.areas if area.kind == "own"]
-    others = [area for area in panel.areas if area.kind == "other"]
-    rest = [area for area in panel.areas if area.kind == "rest"]
-    areas = [
-        *_largest(own, len(_OWN), "more"),
-        *_largest(others, _MOST_OTHERS, "others"),
-        *rest,
-    ]
+    areas = []
+    peaks = [_peak(area.values) for area in panel.areas]
+    for name, kind, chosen in fold([area.kind for area in panel.areas], peaks):
+        values = [np.asarray(panel.areas[index].values, float) for index in chosen]
+        one = name or panel.areas[chosen[0]].name
+        areas.append(Layer(one, np.nansum(values, axis=0) if name else values[0], kind))
     return Panel(panel.title, areas, panel.lines, panel.total, panel.warn_at, panel.percent)
-
-
-def _largest(areas: Sequence[Layer], count: int, word: str) -> list[Layer]:
-    """Return so many areas, in their order; beyond that the last one is the rest together."""
-    if len(areas) <= count:
-        return list(areas)
-    by_size = sorted(areas, key=lambda area: _peak(area.values), reverse=True)
-    kept = by_size[: count - 1] if word == "others" else by_size[:count]
-    together = [area for area in areas if area not in kept]
-    total = np.nansum([np.asarray(area.values, float) for area in together], axis=0)
-    return [
-        *(area for area in areas if area in kept),
-        Layer(f"{len(together)} {word}", total, "more" if word == "more" else "other"),
-    ]
 
 
 def _colors(areas: Sequence[Layer]) -> list[str]:

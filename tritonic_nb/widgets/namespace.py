@@ -83,7 +83,7 @@ class SessionWidgets:
 
     def panel(self) -> Panel:
         """Return a new panel; see :meth:`Session.panel <tritonic_nb.Session.panel>`."""
-        return Panel(self._state, lambda: self._session.monitor())  # noqa: PLW0108
+        return Panel(self._state, self._session.monitor)
 
     def _one(self, name: str, make: Callable[[], _View]) -> _View:
         with self._lock:
