@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from typing import Any
 
 import ipywidgets as widgets
@@ -88,7 +89,7 @@ def upload(view: RunView, name: str, content: bytes) -> None:
     """Do what the browser does when a file was chosen."""
     control(view, "Upload files").value = (
         {"name": name, "type": "", "size": len(content), "content": memoryview(content),
-         "last_modified": 0},
+         "last_modified": datetime.now(timezone.utc)},
     )  # fmt: skip
 
 
@@ -251,7 +252,7 @@ def test_while_it_runs_little_is_sent(open_view: Open) -> None:
     assert sum(sent) == 0
     control(view, "Sample").value = "espresso"
     assert until(lambda: "espresso" in steady[0].html)
-    control(view, "Keep running").value = False
+    control(view, "Stop").value = False
     assert view.state.wait(10)
 
 
@@ -299,16 +300,16 @@ def test_frozen_before_a_run_it_says_so(open_view: Open) -> None:
 
 def test_no_widget_is_left(open_view: Open) -> None:
     """Closed, it leaves no widget and no observer behind."""
-    before = set(widgets.Widget.widgets) if hasattr(widgets.Widget, "widgets") else set()
+    before = _alive()
     view = open_view()
     run(view)
     view.close()
     assert not view.state._trait_notifiers.get("result", {}).get("change")
-    left = {each for each in _alive() if each not in before}
-    assert not left
+    assert not _alive() - before
 
 
 def _alive() -> set[str]:
+    """Return the ids of all widgets that are connected."""
     from ipywidgets.widgets.widget import _instances
 
     return set(_instances)

@@ -121,11 +121,11 @@ class Outcome(widgets.VBox):  # type: ignore[misc]
         live = self._state.keep_running
         for each in (self._first, self._others):
             each.steady.held = live
+        if result is None:
+            self._items.layout.display = "none"
+            return
+        self._follow_items(result)  # before the lock: another number is another drawing
         with self._drawing:
-            if result is None:
-                self._items.layout.display = "none"
-                return
-            self._follow_items(result)
             chosen = [each for each in (self._first, self._others) if each.is_due(result, live)]
             self._draw_now(result, chosen)
 
