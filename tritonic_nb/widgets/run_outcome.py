@@ -58,20 +58,22 @@ class Outcome(widgets.VBox):  # type: ignore[misc]
              self._others.steady]
         )  # fmt: skip
         self._item.observe(self._item_chosen, "value")
-        state.observe(self._follow_error, "error")
-        state.observe(self._follow_numbers, ["running", "count"])
-        state.observe(self._follow_result, "result")
-        state.observe(self._settle, "running")
+        self._followers = [
+            (self._follow_error, ["error"]),
+            (self._follow_numbers, ["running", "count"]),
+            (self._follow_result, ["result"]),
+            (self._settle, ["running"]),
+        ]
+        for follow, names in self._followers:
+            state.observe(follow, names)
         self._follow_error()
         self._follow_result()
         self._follow_numbers()
 
     def leave(self) -> None:
         """Follow the state no more."""
-        for follow in (
-            self._follow_error, self._follow_numbers, self._follow_result, self._settle,
-        ):  # fmt: skip
-            self._state.unobserve(follow)
+        for follow, names in self._followers:
+            self._state.unobserve(follow, names)
 
     def static(self) -> tuple[str, str]:
         """Return what to leave behind: text and HTML."""
