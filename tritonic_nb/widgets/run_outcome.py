@@ -58,20 +58,22 @@ class Outcome(widgets.VBox):  # type: ignore[misc]
              self._others.steady]
         )  # fmt: skip
         self._item.observe(self._item_chosen, "value")
-        state.observe(self._follow_error, "error")
-        state.observe(self._follow_numbers, ["running", "count"])
-        state.observe(self._follow_result, "result")
-        state.observe(self._settle, "running")
+        self._followers = [
+            (self._follow_error, ["error"]),
+            (self._follow_numbers, ["running", "count"]),
+            (self._follow_result, ["result"]),
+            (self._settle, ["running"]),
+        ]
+        for follow, names in self._followers:
+            state.observe(follow, names)
         self._follow_error()
         self._follow_result()
         self._follow_numbers()
 
     def leave(self) -> None:
         """Follow the state no more."""
-        for follow in (
-            self._follow_error, self._follow_numbers, self._follow_result, self._settle,
-        ):  # fmt: skip
-            self._state.unobserve(follow)
+        for follow, names in self._followers:
+            self._state.unobserve(follow, names)
 
     def static(self) -> tuple[str, str]:
         """Return what to leave behind: text and HTML."""
@@ -121,11 +123,11 @@ class Outcome(widgets.VBox):  # type: ignore[misc]
         live = self._state.keep_running
         for each in (self._first, self._others):
             each.steady.held = live
+        if result is None:
+            self._items.layout.display = "none"
+            return
+        self._follow_items(result)  # before the lock: another number is another drawing
         with self._drawing:
-            if result is None:
-                self._items.layout.display = "none"
-                return
-            self._follow_items(result)
             chosen = [each for each in (self._first, self._others) if each.is_due(result, live)]
             self._draw_now(result, chosen)
 

@@ -432,40 +432,46 @@ class RunState(traitlets.HasTraits):
             self._tell("running", False)
 
     def _publish_one(self) -> None:
-        result = self._infer()
-        if result is not None:
-            self._publish(result, self.count + 1)
+        came = self._attempt()
+        if isinstance(came, InferenceResult):
+            self._publish(came, self.count + 1)
+        else:
+            self._fail(came)
 
     def _repeat(self) -> None:
         ends: deque[float] = deque(maxlen=_RECENT)
         times_ms: deque[float] = deque(maxlen=_RECENT)
         count, told, result = 0, 0.0, None
+        failure: tuple[str, str] | None = None
         while self.keep_running and not self._worker.closed:
-            latest = self._infer()
-            if latest is None:
+            came = self._attempt()
+            if not isinstance(came, InferenceResult):
+                failure = came
                 break
-            result, now = latest, time.monotonic()
+            result, now = came, time.monotonic()
             count += 1
             ends.append(now)
             times_ms.append(result.timings.total_ms)
             if now - told >= _TOLD_EVERY_S:
                 told = now
                 self._publish(result, count, ends, times_ms)
-        if result is not None and count != self.count:
+        if result is not None and result is not self.result:
             self._publish(result, count, ends, times_ms)
+        if failure is not None:
+            self._fail(failure)
 
-    def _infer(self) -> InferenceResult | None:
-        """Run once; None where it failed, which is told."""
+    def _attempt(self) -> InferenceResult | tuple[str, str]:
+        """Run once; give what came, or what failed and what to do."""
         try:
             self._follow_changes()
             source = self._input
             if source is None:
                 raise ArgumentError("no model was chosen yet", "choose one: session.use(NAME)")
             return self.session.infer(source.value(), transform=self.edited, **self._options())
+        except TritonicError as error:
+            return error.message, error.remedy
         except Exception as error:  # variables of the notebook may raise anything
-            if not self._worker.closed:
-                self._fail(error)
-            return None
+            return f"{type(error).__name__}: {error}", ""
 
     def _follow_changes(self) -> None:
         """Notice a model that was changed without a word."""
@@ -479,11 +485,7 @@ class RunState(traitlets.HasTraits):
     def _options(self) -> dict[str, Any]:
         return dict(_SEQUENCE) if self._model is not None and self._model.stateful else {}
 
-    def _fail(self, error: Exception) -> None:
-        if isinstance(error, TritonicError):
-            said = (error.message, error.remedy)
-        else:
-            said = (f"{type(error).__name__}: {error}", "")
+    def _fail(self, said: tuple[str, str]) -> None:
         self._tell("error", said)
         self.keep_running = False
 
