@@ -120,11 +120,6 @@ class ServerAddress(Protocol):
     """What a session needs to know of a server that is given as an object."""
 
     @property
-    def server(self) -> str | ServerAddress:
-        """What was given as the server: an address, or an object that has one."""
-        return cast("str | ServerAddress", self._setup.owner)
-
-    @property
     def url(self) -> str:
         """``host:port``."""
 
@@ -349,6 +344,11 @@ class Session(render.Described):
         return self._setup.link.regions
 
     # The server
+
+    @property
+    def server(self) -> str | ServerAddress:
+        """What was given as the server: an address, or an object that has one."""
+        return cast("str | ServerAddress", self._setup.owner)
 
     @property
     def url(self) -> str:
