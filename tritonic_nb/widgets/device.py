@@ -17,7 +17,7 @@ class DeviceChooser(StateView):
 
     def __init__(self, state: SessionState) -> None:
         self._list = widgets.Dropdown(
-            description="Device", layout={"width": "520px", "max_width": "100%"}
+            description="Device", layout={"width": "520px", "max_width": "calc(100% - 8px)"}
         )
         super().__init__(state, [self._list], "device")
         self._list.observe(self._choose(state.choose_device, lambda: state.now.device), "value")
