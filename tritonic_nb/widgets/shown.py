@@ -85,6 +85,7 @@ class Shown(widgets.VBox):  # type: ignore[misc]
                 _log.debug("a view could not be frozen: %r", error)
             for each in self.children:
                 _close_all(each)
+            self.layout.close()
         super().close()
 
     def _end(self) -> None:
