@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -58,7 +58,7 @@ class Outcome(widgets.VBox):  # type: ignore[misc]
              self._others.steady]
         )  # fmt: skip
         self._item.observe(self._item_chosen, "value")
-        self._followers = [
+        self._followers: list[tuple[Callable[..., None], list[str]]] = [
             (self._follow_error, ["error"]),
             (self._follow_numbers, ["running", "count"]),
             (self._follow_result, ["result"]),
