@@ -93,8 +93,8 @@ class _SourceChooser(widgets.VBox):  # type: ignore[misc]
         self._kind.style.button_width = "auto"
         self._sample = widgets.Dropdown(description="Sample", layout=_wide("420px"))
         self._upload = widgets.FileUpload(
-            description="Upload files", tooltip="Choose files", accept="image/*,.npy", multiple=True,
-            layout=widgets.Layout(width="auto"),
+            description="Upload files", tooltip="Choose files", accept="image/*,.npy",
+            multiple=True, layout=widgets.Layout(width="auto"),
         )  # fmt: skip
         self._files = widgets.HTML()
         self._files.add_class("tnb-files")
@@ -112,7 +112,8 @@ class _SourceChooser(widgets.VBox):  # type: ignore[misc]
         self._controls = {
             "sample": self._sample,
             "upload": widgets.HBox(
-                [self._upload, self._files], layout=widgets.Layout(flex_flow="row wrap")
+                [self._upload, self._files],
+                layout=widgets.Layout(flex_flow="row wrap", align_items="center"),
             ),
             "path": self._path,
             "variable": self._variable,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as widgets
@@ -58,7 +58,7 @@ class Outcome(widgets.VBox):  # type: ignore[misc]
              self._others.steady]
         )  # fmt: skip
         self._item.observe(self._item_chosen, "value")
-        self._followers = [
+        self._followers: list[tuple[Callable[..., None], list[str]]] = [
             (self._follow_error, ["error"]),
             (self._follow_numbers, ["running", "count"]),
             (self._follow_result, ["result"]),
@@ -158,7 +158,7 @@ class Outcome(widgets.VBox):  # type: ignore[misc]
         if self._first in chosen:
             self._first.draw(result, lambda: _first_picture(result, item))
         if self._others in chosen:
-            self._others.draw(result, lambda: _other_pictures(result, item))
+            self._others.draw(result, lambda: result.pictures(item=item)[self._first.count :])
 
 
 class _Drawn:
@@ -166,6 +166,7 @@ class _Drawn:
 
     def __init__(self) -> None:
         self.steady = Steady()
+        self.count = 0
         self._result: InferenceResult | None = None
         self._ended = 0.0
         self._took_s = 0.0
@@ -182,9 +183,11 @@ class _Drawn:
     def draw(self, result: InferenceResult, pictures: Any) -> None:
         begun = time.monotonic()
         try:
-            html = _together(pictures())
+            drawn = pictures()
+            html, self.count = _together(drawn), len(drawn)
         except Exception as error:  # of outputs that no kind of picture suits
             html = result._repr_html_() + failure_html(f"it cannot be drawn: {error}")
+            self.count = 0
         self.steady.html = html
         self._result = result
         self._ended = time.monotonic()
@@ -195,11 +198,6 @@ def _first_picture(result: InferenceResult, item: int) -> Sequence[render.Pictur
     """Return the picture of a classification, if it is one."""
     picture = result.picture(item=item) if result.images else None
     return [] if picture is None else [picture]
-
-
-def _other_pictures(result: InferenceResult, item: int) -> Sequence[render.Picture]:
-    pictures = result.pictures(item=item)
-    return pictures[1:] if _first_picture(result, item) else pictures
 
 
 def _together(pictures: Sequence[render.Picture]) -> str:

@@ -152,4 +152,6 @@ def _preset_of(state: RunState) -> str:
 def _text_of(value: Any, name: str) -> str:
     if name in _CHOICES:
         return str(value)
+    if name == "scale" and 0 < value < 1 and 1 / round(1 / value) == value:
+        return f"1/{round(1 / value)}"
     return ", ".join(f"{x:.10g}" for x in (value if isinstance(value, tuple) else (value,)))
