@@ -22,6 +22,10 @@ _RUN_ALL = """() => {
     ran => { window.tnbRan = ran ? 'ran' : 'stopped'; },
     error => { window.tnbRan = `failed: ${error}`; });
 }"""
+_EXECUTE = f"""async code => {{
+  const kernel = {_PANEL}.sessionContext.session.kernel;
+  return (await kernel.requestExecute({{ code }}).done).content;
+}}"""
 _CONTRAST_JS = Path(__file__).with_name("contrast.js").read_text(encoding="utf-8")
 
 _Color = tuple[float, float, float, float]
@@ -64,6 +68,39 @@ class NotebookPage:
         self.page.wait_for_function("() => window.tnbRan", timeout=timeout_s * 1000)
         ended = self.page.evaluate("() => window.tnbRan")
         assert ended == "ran", "\n".join([ended, *self.error_texts()])
+
+    def execute(self, code: str) -> None:
+        """Run code in the notebook's kernel, outside of any cell, and fail where it does."""
+        reply = self.page.evaluate(_EXECUTE, code)
+        assert reply["status"] == "ok", "\n".join(reply.get("traceback", []))
+
+    def save(self) -> None:
+        """Save the notebook with its outputs."""
+        self.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
+
+    def reload(self) -> None:
+        """Load the page again, as a person does, and wait for its cells and its kernel."""
+        self.page.goto(self.page.url.partition("?")[0], timeout=OPEN_S * 1000)
+        self.cells.first.wait_for(timeout=OPEN_S * 1000)
+
+    def change_theme(self, theme: str) -> None:
+        """Change the theme of this page."""
+        self.page.evaluate(
+            "theme => window.jupyterapp.commands.execute('apputils:change-theme', { theme })", theme
+        )
+        light = str("Light" in theme).lower()
+        self.page.wait_for_selector(f"body[data-jp-theme-light={light}]", state="attached")
+
+    def barriers(self, selector: str) -> list[tuple[str, list[str]]]:
+        """Give what axe-core finds serious or critical in an element: rules, with the HTML."""
+        from axe_playwright_python.sync_playwright import Axe
+
+        found = Axe().run(self.page, context=selector).response["violations"]
+        return [
+            (each["id"], [node["html"] for node in each["nodes"]])
+            for each in found
+            if each["impact"] in ("serious", "critical")
+        ]
 
     def shut_down_kernel(self) -> None:
         """Shut the kernel down, as JupyterLab's own menu does."""

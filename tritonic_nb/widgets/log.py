@@ -36,7 +36,7 @@ def log_html(events: tuple[Event, ...]) -> str:
     """Return events as an HTML list; escaped."""
     if not events:
         return '<div class="tnb tnb-hint">nothing has happened since this view was opened</div>'
-    return f'<ol class="tnb tnb-log">{"".join(map(_item, events))}</ol>'
+    return f'<ol class="tnb tnb-events" tabindex="0" aria-label="events">{"".join(map(_item, events))}</ol>'
 
 
 def _item(event: Event) -> str:

@@ -224,7 +224,7 @@ class View {
       button.addEventListener("click", () => this.model.send({ kind, view: this.id }));
       exports.appendChild(button);
     }
-    const freeze = make("button", "tnb-plot-button", "Freeze");
+    const freeze = make("button", "tnb-plot-button tnb-plot-freeze", "Freeze");
     freeze.type = "button";
     freeze.title = "end here, and keep a picture that a saved notebook shows";
     freeze.addEventListener("click", () => {
