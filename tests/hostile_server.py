@@ -24,11 +24,14 @@ class Asked:
         The connection that it came over, from 1.
     path
         The path, with its leading slash.
+    head
+        The whole head, with all headers.
     """
 
     number: int
     connection: int
     path: str
+    head: str
 
 
 # What the server does with a request: bytes or pieces of them to send, or None to hang up.
@@ -54,8 +57,8 @@ def serving(answer: Answer, *, keep: bool = True) -> Iterator[tuple[str, list[As
         def connection(peer: socket.socket, number: int) -> None:
             # The client may go away whenever it has had enough.
             with peer, suppress(OSError):
-                while (path := _received(peer)) is not None:
-                    asked = Asked(len(requests), number, path)
+                while (head := _received(peer)) is not None:
+                    asked = Asked(len(requests), number, head.split()[1], head)
                     requests.append(asked)
                     said = answer(asked)
                     if said is None:
@@ -86,7 +89,7 @@ def serving(answer: Answer, *, keep: bool = True) -> Iterator[tuple[str, list[As
 
 
 def _received(peer: socket.socket) -> str | None:
-    """Read one whole request and return its path, or None at the end."""
+    """Read one whole request and return its head, or None at the end."""
     data = b""
     while b"\r\n\r\n" not in data:
         more = peer.recv(65536)
@@ -101,4 +104,4 @@ def _received(peer: socket.socket) -> str | None:
         if not more:
             return None
         missing -= len(more)
-    return head.split()[1].decode("latin-1")
+    return head.decode("latin-1")

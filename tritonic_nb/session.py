@@ -1834,7 +1834,7 @@ def _with_model_of(before: ModelSpec, setup: Setup) -> Setup:
     """Return the setup with the model that was in use before, or with why it cannot be."""
     try:
         model = _described(setup, before.name, before.version, load=setup.load)
-    except (ModelError, RestrictedApiError) as error:
+    except (ModelError, RestrictedApiError, ServerRefusedError) as error:
         url = setup.link.transport.url
         _log.warning("no model is in use at %s: %s", url, error)
         return replace(setup, unchosen=f"{error.message} (at {url})")

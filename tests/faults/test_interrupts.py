@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import tritonic_nb
-from tests.conftest import BOTH
+from tests.conftest import BOTH, TEST_URL
 from tritonic_nb.memory import lifeline
 
 PACKAGE = str(Path(tritonic_nb.__file__).parent)
@@ -148,6 +148,14 @@ def switch(session: tritonic_nb.Session) -> Callable[[], object]:
     return job
 
 
+def move(session: tritonic_nb.Session) -> Callable[[], object]:
+    """Go to the server anew, with regions there and an input that is filled in place."""
+    again(session)
+    session.inputs["INPUT0"] = SMALL
+    headers = session._setup.owner.headers if not TEST_URL else {}  # type: ignore[attr-defined]
+    return lambda: session.connect(session.url, headers=headers)
+
+
 def close(session: tritonic_nb.Session) -> Callable[[], object]:
     """Close the session, which is opened anew for the check."""
     again(session)
@@ -204,7 +212,7 @@ def strike_everywhere(
 @BOTH
 @pytest.mark.timeout(1200 if FULL else 300)
 @pytest.mark.parametrize(
-    "job", [first, again, grow, in_place, mapped, alone, unregister, switch, close]
+    "job", [first, again, grow, in_place, mapped, alone, unregister, switch, move, close]
 )
 def test_an_interrupt_at_any_line(
     open_session: Open,

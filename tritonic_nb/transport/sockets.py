@@ -205,6 +205,8 @@ class _Connection:
         self._reading.close()
         if self._closer is not None:
             self._closer()
+        elif self.socket is not None:  # interrupted as soon as it was open
+            self.socket.close()
 
     def _send(self, message: bytes, deadline: float) -> bool:
         """Send a message, and return whether all of it went.
