@@ -9,7 +9,7 @@ const WORDS_MS = 4000; // how often what a screen reader hears changes at most
 const NUMBERS_MS = 450; // and what stands beside the panels
 const SILENT_S = 5; // without a sample after which it says so
 const LEFT = 74;
-const LEFT_NARROW = 58;
+const LEFT_NARROW = 68;
 const NARROW = 560;
 const ROW = 16;
 const LEAST_TOP = 1000;
@@ -190,8 +190,8 @@ class View {
     this.edge = null; // the time at the right, as the samples count it
     this.seen = false;
     this.frame = 0;
-    this.numbersAt = 0;
-    this.wordsAt = 0;
+    this.numbersAt = -Infinity;
+    this.wordsAt = -Infinity;
     this.quiet = matchMedia("(prefers-reduced-motion: reduce)");
     this.build();
     this.readColors();
@@ -253,7 +253,7 @@ class View {
     this.rows = make("tbody");
     this.table.append(thead, this.rows);
     details.appendChild(this.table);
-    details.addEventListener("toggle", () => { this.wordsAt = 0; this.dirty = true; });
+    details.addEventListener("toggle", () => { this.wordsAt = -Infinity; this.dirty = true; });
     this.details = details;
     this.root.append(bar, this.warning, this.state, this.body, this.missing, details);
     this.showControls();
@@ -272,7 +272,7 @@ class View {
       button.setAttribute("aria-pressed", String(this.model.get("span_s") === seconds));
     }
     this.dirty = true;
-    this.numbersAt = 0;
+    this.numbersAt = -Infinity;
   }
 
   watch() {
@@ -388,6 +388,7 @@ class View {
     ]);
     if (shape === this.shape) return;
     this.shape = shape;
+    this.numbersAt = this.wordsAt = -Infinity;
     this.body.replaceChildren();
     this.marked = rows;
     this.events = null;
@@ -453,6 +454,7 @@ class View {
     const { store } = this;
     if (!this.root.isConnected) return;
     this.arrange();
+    this.root.dataset.samples = store.times.length; // for those who look from outside
     const span = this.model.get("span_s");
     const edge = this.edge;
     const from = edge - span;
