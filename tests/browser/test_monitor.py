@@ -29,7 +29,8 @@ def read():
                     "region/input <b>x</b>": used / 2})
 
 def source():
-    return Recording([*tnb.watch()._sources, Source("made up", read)], hz=5, show=False, warn_at=0.01)
+    sources = [*tnb.watch()._sources, Source("made up", read)]
+    return Recording(sources, hz=5, show=False, warn_at=0.01)
 
 m = Monitor(source())
 m
