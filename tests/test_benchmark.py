@@ -26,6 +26,7 @@ from tests.own_shm import WHY_NOT, own_dev_shm
 from tritonic_nb.benchmark.bare_ways import Prepared
 from tritonic_nb.benchmark.depth import DEPTHS, SEQUENTIAL, Throughput, measure_throughput
 from tritonic_nb.benchmark.endpoint import Endpoint
+from tritonic_nb.benchmark.monitor import measure_monitor, monitor_text
 from tritonic_nb.benchmark.overhead import Overhead
 from tritonic_nb.benchmark.rounds import Plan, Series, run_rounds
 from tritonic_nb.benchmark.session_ways import SessionCopies
@@ -340,3 +341,12 @@ def test_targets_compare_medians() -> None:
         (None, None, None),
         (30.0, None, True),
     ]
+
+
+def test_what_the_live_plot_costs_is_measured_in_a_kernel() -> None:
+    """With figures that a live plot can have: some hundred bytes for each sample."""
+    (cost,) = measure_monitor((5,), seconds=1.5)
+    assert 100 < cost.sample_nbytes < 5000
+    assert 200 < cost.second_nbytes < 40_000
+    assert cost.share < 0.5
+    assert f"| 5 Hz | {cost.share:.1%} |" in monitor_text([cost])

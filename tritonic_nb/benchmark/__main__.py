@@ -52,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             is_folder = options.markdown.is_dir()
             _check_file(options.markdown / "x" if is_folder else options.markdown)
         with handled():
-            if options.gpu is None:
+            if options.monitor:
+                _run_monitor()
+            elif options.gpu is None:
                 _run(options)
             else:
                 _run_gpu(options)
@@ -97,6 +99,12 @@ def _run_gpu(options: argparse.Namespace) -> None:
     print(report.markdown())
     if options.markdown:
         print(f"written to {report.save(options.markdown)}", file=sys.stderr)
+
+
+def _run_monitor() -> None:
+    from tritonic_nb.benchmark.monitor import measure_monitor, monitor_text
+
+    print(monitor_text(measure_monitor(progress=_tell)))
 
 
 def _tell(line: str) -> None:
@@ -149,6 +157,11 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="PATH",
         help="with --gpu: write the tables to a file, or into a folder under the device's name",
+    )
+    parser.add_argument(
+        "--monitor",
+        action="store_true",
+        help="measure what the live plot of memory costs a kernel, and nothing else",
     )
     return parser
 

@@ -161,13 +161,11 @@ def _rate(series: Mapping[str, Numbers], counts: Mapping[str, int]) -> RateRow |
 
 def _filled(planned: PlannedPanel, series: Mapping[str, Numbers]) -> Panel:
     """Put the numbers in their places. The browser does the same with the newest ones."""
-    left = np.nan_to_num(series[planned.within]) if planned.within else None
+    left = np.nan_to_num(series[planned.within]) if planned.within else np.array(np.inf)
     areas = []
     for area in planned.areas:
-        values = left if not area.series else _sum(area.series, series)
-        if left is not None:
-            values = np.minimum(values, left)
-            left = left - values
+        values = np.minimum(_sum(area.series, series), left) if area.series else left
+        left = left - values
         areas.append(Layer(area.name, values, area.kind))
     lines = [
         Layer(f"{line.name}, at least" if line.low else line.name, series[line.series[0]],
@@ -175,7 +173,7 @@ def _filled(planned: PlannedPanel, series: Mapping[str, Numbers]) -> Panel:
         for line in planned.lines
     ]  # fmt: skip
     # Without a name for what is not there; a GPU that nobody uses is drawn as such.
-    shown = [area for area in areas if area.values.max() > 0] if planned.warn_at else areas
+    shown = [area for area in areas if area.extreme > 0] if planned.warn_at else areas
     return Panel(
         planned.title, shown, lines, planned.total, planned.warn_at, percent=planned.percent
     )
@@ -258,9 +256,7 @@ def _cuda_regions(peaks: Mapping[str, float]) -> list[PlannedPanel]:
     ]
 
 
-def _gpus(
-    group: str, peaks: Mapping[str, float], notes: Mapping[str, str]
-) -> list[PlannedPanel]:
+def _gpus(group: str, peaks: Mapping[str, float], notes: Mapping[str, str]) -> list[PlannedPanel]:
     panels: list[PlannedPanel] = []
     keys = (f"{group}{number}" for number in count())
     for key in takewhile(lambda key: f"{key}/used" in peaks, keys):

@@ -175,7 +175,9 @@ class Feed:
     def _sample(self, frame: Frame) -> str:
         row = [""] * len(self._names)
         for name, value in zip(frame.names, frame.numbers, strict=True):
-            row[self._indices[name]] = f"{value:.1f}" if name.endswith("_percent") else f"{value:.0f}"
+            row[self._indices[name]] = (
+                f"{value:.1f}" if name.endswith("_percent") else f"{value:.0f}"
+            )
         return f"{frame.time_s - self._recording.begun_s:.2f},{','.join(row)}".rstrip(",")
 
 

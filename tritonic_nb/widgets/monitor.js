@@ -9,7 +9,7 @@ const WORDS_MS = 4000; // how often what a screen reader hears changes at most
 const NUMBERS_MS = 450; // and what stands beside the panels
 const SILENT_S = 5; // without a sample after which it says so
 const LEFT = 74;
-const LEFT_NARROW = 58;
+const LEFT_NARROW = 68;
 const NARROW = 560;
 const ROW = 16;
 const LEAST_TOP = 1000;
@@ -190,8 +190,8 @@ class View {
     this.edge = null; // the time at the right, as the samples count it
     this.seen = false;
     this.frame = 0;
-    this.numbersAt = 0;
-    this.wordsAt = 0;
+    this.numbersAt = -Infinity;
+    this.wordsAt = -Infinity;
     this.quiet = matchMedia("(prefers-reduced-motion: reduce)");
     this.build();
     this.readColors();
@@ -243,7 +243,7 @@ class View {
     details.appendChild(make("summary", "", "Numbers"));
     this.table = make("table");
     const head = make("tr");
-    for (const words of ["what", "now", "peak in sight"]) {
+    for (const words of ["what", "now", "peak, or least left"]) {
       const cell = make("th", "", words);
       cell.scope = "col";
       head.appendChild(cell);
@@ -253,7 +253,7 @@ class View {
     this.rows = make("tbody");
     this.table.append(thead, this.rows);
     details.appendChild(this.table);
-    details.addEventListener("toggle", () => { this.wordsAt = 0; this.dirty = true; });
+    details.addEventListener("toggle", () => { this.wordsAt = -Infinity; this.dirty = true; });
     this.details = details;
     this.root.append(bar, this.warning, this.state, this.body, this.missing, details);
     this.showControls();
@@ -272,7 +272,7 @@ class View {
       button.setAttribute("aria-pressed", String(this.model.get("span_s") === seconds));
     }
     this.dirty = true;
-    this.numbersAt = 0;
+    this.numbersAt = -Infinity;
   }
 
   watch() {
@@ -388,6 +388,7 @@ class View {
     ]);
     if (shape === this.shape) return;
     this.shape = shape;
+    this.numbersAt = this.wordsAt = -Infinity;
     this.body.replaceChildren();
     this.marked = rows;
     this.events = null;
@@ -453,6 +454,7 @@ class View {
     const { store } = this;
     if (!this.root.isConnected) return;
     this.arrange();
+    this.root.dataset.samples = store.times.length; // for those who look from outside
     const span = this.model.get("span_s");
     const edge = this.edge;
     const from = edge - span;
@@ -619,7 +621,7 @@ class View {
     if (panel.total && panel.areas.length && !whole) notes.push("zoomed in");
     if (warns) notes.push(`dashed: warning from ${text(panel, panel.warn_at)} on`);
     say(part.note, notes.join("; "));
-    return { all, sums, peak };
+    return { all, sums };
   }
 
   // Where no samples were taken nothing is drawn.
@@ -678,7 +680,7 @@ class View {
     c.fillText(name === "s" ? "seconds ago" : "minutes ago", (left + right) / 2, 25);
   }
 
-  writeNames(panel, part, { all, sums, peak }) {
+  writeNames(panel, part, { all, sums }) {
     const newest = all.at(-1);
     if (newest === undefined) return;
     part.areas.forEach(({ line, number }, n) => {
@@ -694,10 +696,11 @@ class View {
     if (newest === undefined) return [];
     const rows = panel.areas.map(({ name }, n) => [name, newest.areas[n], Math.max(...all.map((a) => a.areas[n]))])
       .filter(([, , most]) => most > 0).reverse();
-    if (part.free) rows.unshift(["free", Math.max(0, panel.total - sums.at(-1)), NaN]);
-    rows.push(...panel.lines.map(({ name }, n) => [
-      name, newest.lines[n], Math.max(...all.map((a) => a.lines[n]).filter(Number.isFinite)),
-    ]));
+    if (part.free) rows.unshift(["free", Math.max(0, panel.total - sums.at(-1)), Math.max(0, panel.total - Math.max(...sums))]);
+    rows.push(...panel.lines.map(({ name, low }, n) => {
+      const known = all.map(({ lines }) => lines[n]).filter(Number.isFinite);
+      return [name, newest.lines[n], low ? Math.min(...known) : Math.max(...known)];
+    }));
     const said = rows.map(([name, now]) => `${name} ${text(panel, now)}`).join(", ");
     part.canvas.setAttribute("aria-label", `${panel.title}. Now: ${said}.`);
     return [[panel.title], ...rows.map(([name, now, most]) => [name, text(panel, now), text(panel, most)])];
@@ -739,7 +742,7 @@ class View {
       const part = Math.round((100 * used) / shm.total);
       const share = part ? `${part} %` : "less than 1 %";
       warning = `Warning: ${share} of /dev/shm is taken, `
-        + `${humanBytes(Math.max(0, shm.total - used))} are free. At 100 % nothing new fits.`;
+        + `${humanBytes(Math.max(0, shm.total - used))} is free. At 100 % nothing new fits.`;
     }
     // Not at each change of a digit: a screen reader would not stop.
     if (Boolean(warning) !== Boolean(this.warning.textContent) || now - (this.warnedAt ?? 0) > WORDS_MS) {

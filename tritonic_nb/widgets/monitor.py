@@ -28,7 +28,7 @@ _FREEZES_S = 5.0  # that the end of a session waits for the picture
 _log = logging.getLogger("tritonic_nb.widgets")
 
 
-class _Plot(anywidget.AnyWidget):  # type: ignore[misc]
+class _Plot(anywidget.AnyWidget):
     """The plot with its buttons. What is drawn comes in messages; the browser keeps it.
 
     Attributes
@@ -47,17 +47,17 @@ class _Plot(anywidget.AnyWidget):  # type: ignore[misc]
     paused = traitlets.Bool(False).tag(sync=True)
 
     def __init__(self, feed: Feed, span_s: float) -> None:
-        self._feed = feed
+        self.feed = feed
         self._paused_s = math.inf
         super().__init__(span_s=span_s)
 
     def all(self) -> dict[str, Any]:
         """Return all there is to draw."""
-        return self._feed.all(self._paused_s)
+        return self.feed.all(self._paused_s)
 
     def tell(self) -> None:
         """Send what is new, if it is to be drawn."""
-        if not self.paused and (message := self._feed.new()) is not None:
+        if not self.paused and (message := self.feed.new()) is not None:
             self.send(message)
 
     @traitlets.validate("span_s")
@@ -68,18 +68,19 @@ class _Plot(anywidget.AnyWidget):  # type: ignore[misc]
     def _pausing(self, change: Any) -> None:
         self._paused_s = time.monotonic() if change["new"] else math.inf
         if not change["new"]:
-            self.send(self._feed.catch_up())
+            self.send(self.feed.catch_up())
 
 
 class Monitor(Shown):
-    """A live plot of memory, made by ``monitor()`` and :meth:`Session.monitor
-    <tritonic_nb.Session.monitor>`.
+    """A live plot of memory.
 
-    It moves also while a cell is busy: shared memory by tensor and owner, processes, the
-    machine, GPUs, and what the session does. It lives until :meth:`freeze` or
-    :meth:`close`, or until its session is closed: then a picture and a summary stay in the
-    notebook. When no page has shown it for ten minutes no more samples are taken until
-    somebody looks again; the plot has a gap then.
+    Made by :func:`tritonic_nb.monitor` and :meth:`Session.monitor
+    <tritonic_nb.Session.monitor>`. It moves also while a cell is busy: shared memory by
+    tensor and owner, processes, the machine, GPUs, and what the session does. It lives until
+    :meth:`freeze` or :meth:`close`, or until its session is closed: then a picture and a
+    summary stay in the notebook. When no page has shown it for ten minutes no more samples
+    are taken until somebody looks again; the plot has a gap then. (Ten, because there are
+    notebooks in which a page's word waits while a cell is busy.)
 
     Parameters
     ----------
@@ -174,7 +175,7 @@ class Monitor(Shown):
     # What happens
 
     def _sampled(self) -> None:
-        """A sample was taken, or the recording has ended."""
+        """Tell the page of a sample, or leave a picture where the recording has ended."""
         if self._recording.ended:
             self._leave_picture()
             return
@@ -202,7 +203,7 @@ class Monitor(Shown):
             _log.warning("a live plot could not be frozen: %r", error)
 
     def _asked(self, _: object, content: Any, __: object) -> None:
-        """A page sent a message: that it looks, or a button was pressed."""
+        """Do what a page asks for: it says that it looks, or that a button was pressed."""
         kind = content.get("kind") if isinstance(content, dict) else None
         try:
             if kind == "look":
@@ -219,9 +220,9 @@ class Monitor(Shown):
         self._seen_s = time.monotonic()
         if self._recording.suspended:
             self._recording.resume()
-        missed = isinstance(newest, int | float) and newest < self._plot._feed.told_s - 5
+        missed = isinstance(newest, int | float) and newest < self._plot.feed.told_s - 5
         if newest is None or missed:
-            self._plot.send({**self._plot.all()})
+            self._plot.send(self._plot.all())
 
     def _export(self, kind: str, view: object) -> None:
         if kind == "csv":

@@ -70,7 +70,7 @@ class Listened:
         chosen = sources or (told(SHM),)
         self.recording = Recording(chosen, hz=hz, warn_at=warn_at, show=False)
         begin = self.recording.begin
-        self.recording.begin = lambda notify: None  # type: ignore[method-assign, assignment]
+        self.recording.begin = lambda _: None  # type: ignore[method-assign, assignment]
         self.monitor = Monitor(self.recording, **options)
         made.append(self.monitor)
         self.monitor._plot.send = self._keep  # type: ignore[method-assign]
@@ -83,6 +83,7 @@ class Listened:
         self.buffers.append(buffers)
 
     def samples(self) -> int:
+        """Count those that were sent."""
         return sum(len(each.get("samples", ())) for each in list(self.messages))
 
     def ask(self, **content: Any) -> None:
@@ -224,7 +225,7 @@ def test_many_events_are_a_bounded_message(open_session: Open, made: list[Monito
     made.append(monitor)
     for n in range(3000):
         session._events.note("error", f"{n}")
-    message = monitor._plot._feed.new() or monitor._plot.all()
+    message = monitor._plot.feed.new() or monitor._plot.all()
     assert len(message.get("events", ())) <= 300
     until(lambda: monitor._plot.all()["counts"].get("error") == 3000)
     assert len(json.dumps(monitor._plot.all()["events"])) < 10_000
@@ -322,7 +323,7 @@ def test_a_page_that_missed_much_gets_all_there_is(made: list[Monitor]) -> None:
     """And one that is up to date gets nothing more."""
     one = Listened(made)
     until(lambda: one.samples() >= 2)
-    one.ask(kind="look", newest=one.monitor._plot._feed.told_s)
+    one.ask(kind="look", newest=one.monitor._plot.feed.told_s)
     assert not [each for each in one.messages if each.get("kind") == "all"]
     one.ask(kind="look", newest=None)
     one.ask(kind="look", newest=-100)
