@@ -36,13 +36,14 @@ def log_html(events: tuple[Event, ...]) -> str:
     """Return events as an HTML list; escaped."""
     if not events:
         return '<div class="tnb tnb-hint">nothing has happened since this view was opened</div>'
-    return f'<ol class="tnb tnb-events" tabindex="0" aria-label="events">{"".join(map(_item, events))}</ol>'
+    items = "".join(map(_item, events))
+    return f'<ol class="tnb tnb-events" tabindex="0" aria-label="events">{items}</ol>'
 
 
 def _item(event: Event) -> str:
     kind = f"tnb-event{' tnb-alarm' if event.kind == 'error' else ''}"
     remedy = (
-        f'<div class="tnb-remedy">What to do: {escape(event.remedy)}</div>' if event.remedy else ""
+        f'<div class="tnb-todo">What to do: {escape(event.remedy)}</div>' if event.remedy else ""
     )
     return (
         f'<li><time>{_clock(event)}</time> <span class="{kind}">{escape(event.kind)}</span> '

@@ -89,6 +89,7 @@ class Panel(StateView):
 
     def _end(self) -> None:
         super()._end()
+        self._run.state.close()
         if self._monitor is not None:
             self._monitor.freeze()
 

@@ -4,12 +4,12 @@
 // notebook's selected cell, and two letters typed there delete it. The attribute is Lumino's
 // (JupyterLab's widget library), which looks for it first at the element that has the focus.
 //
-// Words: ipywidgets' groups of toggle buttons have no name and do not say which one is pressed.
+// Words: ipywidgets' toggle buttons do not say whether they are pressed, and groups have no name.
 
 const MOST_TRIES = 600; // frames; an output that is scrolled out of sight has none
 
-function sayWhatIsPressed(group) {
-  for (const button of group.querySelectorAll("button")) {
+function sayWhatIsPressed(box, selector) {
+  for (const button of box.querySelectorAll(selector)) {
     const pressed = String(button.classList.contains("mod-active"));
     if (button.getAttribute("aria-pressed") !== pressed) {
       button.setAttribute("aria-pressed", pressed);
@@ -18,11 +18,11 @@ function sayWhatIsPressed(group) {
 }
 
 function nameGroups(box) {
+  sayWhatIsPressed(box, ".widget-toggle-button");
   for (const group of box.querySelectorAll(".widget-toggle-buttons")) {
     const label = group.querySelector(".widget-label");
     group.setAttribute("role", "group");
     if (label?.textContent) group.setAttribute("aria-label", label.textContent);
-    sayWhatIsPressed(group);
   }
 }
 

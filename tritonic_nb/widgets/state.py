@@ -24,7 +24,7 @@ from tritonic_nb.errors import NoReplyError, SessionClosedError, TritonicError, 
 from tritonic_nb.leftovers import ServerRegion
 from tritonic_nb.memory import RegionDescriptor, SharedMemoryType
 from tritonic_nb.monitoring import Devices, Event, EventHook, EventRecord
-from tritonic_nb.session import ModelStatus, Session
+from tritonic_nb.session import ModelStatus, ServerAddress, Session
 from tritonic_nb.tensors import ModelSpec, TensorSpec
 from tritonic_nb.widgets.written import sizes_in
 
@@ -147,6 +147,7 @@ class SessionState(traitlets.HasTraits):
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._line: deque[_Action] = deque()
+        self._servers: dict[str, ServerAddress] = {}
         self._viewers = 0
         self._thread: threading.Thread | None = None
         self._poll_s = -1e9  # when the server is to be asked next
@@ -221,8 +222,13 @@ class SessionState(traitlets.HasTraits):
         self._do("model", f"unloading {model} …", lambda: self.session.unload(model))
 
     def connect(self, url: str) -> None:
-        """Go to another server."""
-        self._do("address", f"connecting to {url} …", lambda: self.session.connect(url.strip()))
+        """Go to another server, or back to one.
+
+        A server that the session was given as an object is known by its address again, with
+        the headers that open it; to no other address do they go.
+        """
+        server = self._servers.get(url.strip(), url.strip())
+        self._do("address", f"connecting to {url} …", lambda: self.session.connect(server))
 
     def register(self, batch: int = 1, sizes: str = "") -> None:
         """Make and register the regions for such a request; those that are too small grow.
@@ -358,6 +364,8 @@ class SessionState(traitlets.HasTraits):
     def _refresh(self) -> None:
         """Look at the session itself, which costs next to nothing."""
         session, before = self.session, self._latest
+        if not isinstance(session.server, str):
+            self._servers[session.url] = session.server
         self._update(
             url=session.url,
             server=session.server_version,

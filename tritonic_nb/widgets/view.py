@@ -9,6 +9,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from tritonic_nb.render.failure import failure_html
 from tritonic_nb.render.markup import escape
 from tritonic_nb.widgets.shown import Shown
 from tritonic_nb.widgets.state import SessionState
@@ -123,7 +124,5 @@ def status_html(state: SessionState, place: str, hint: str = "") -> str:
     if doing is not None and doing.place == place:
         return f'<div class="tnb tnb-doing">{escape(doing.text)}</div>'
     if problem is not None and problem.place == place:
-        remedy = f"<div>What to do: {escape(problem.remedy)}</div>" if problem.remedy else ""
-        message = f'<div class="tnb-alarm">{escape(problem.message)}</div>'
-        return f'<div class="tnb tnb-problem">{message}{remedy}</div>'
+        return f'<div class="tnb-problem">{failure_html(problem.message, problem.remedy)}</div>'
     return f'<div class="tnb tnb-hint">{escape(hint)}</div>' if hint else ""
