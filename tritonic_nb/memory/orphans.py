@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -128,15 +129,21 @@ def _unowned(name: str, lock: int) -> Iterator[int | None]:
     if _NAME.fullmatch(name) is None:
         yield None
         return
+    held = _Held()
     try:
-        fd = os.open(SHM_DIR / name, _OPEN_FLAGS)
+        # Closed also where an interrupt keeps it from being closed below.
+        closer = weakref.finalize(held, os.close, fd := os.open(SHM_DIR / name, _OPEN_FLAGS))
     except OSError:
         yield None
         return
     try:
         yield fd if _may_touch(fd) and _locked(fd, lock) else None
     finally:
-        os.close(fd)
+        closer()
+
+
+class _Held:
+    """What a descriptor is open for: it goes with the frame that has it."""
 
 
 def _may_touch(fd: int) -> bool:
