@@ -37,9 +37,9 @@ def test_the_quickstart_shows_a_classified_cat_and_leaves_nothing(
 ) -> None:
     """Run as a whole, the quickstart shows its cards, readable, with no error and no traces.
 
-    The session's card and the cat with its heat map and five bars are there; no cell and
-    no console reports an error; nothing was asked of another machine; and with the kernel
-    its regions, its server and their files are gone.
+    The session's card and the cat with its heat map and five bars are there, and a panel
+    that runs; no cell and no console reports an error; nothing was asked of another machine;
+    and with the kernel its regions, its server and their files are gone.
     """
     page = open_notebook(NOTEBOOK, THEMES[theme])
     assert page.is_dark() == (theme == "dark")
@@ -51,6 +51,7 @@ def test_the_quickstart_shows_a_classified_cat_and_leaves_nothing(
     _check_cat_card(page)
     _check_contrast(page)
     regions = _region_files(page)
+    _check_panel(page)
     _check_the_end(page, lab, regions)
     assert page.console_errors == []
     assert page.foreign_requests() == []
@@ -96,6 +97,14 @@ def _check_cat_card(page: NotebookPage) -> None:
     for left, right in itertools.pairwise(places):
         assert left["x"] + left["width"] < right["x"]
         assert left["y"] == pytest.approx(right["y"], abs=30)
+
+
+def _check_panel(page: NotebookPage) -> None:
+    """At its end there is a panel that lives: a run shows the cat's class."""
+    panel = page.outputs(".tnb-panel")
+    panel.get_by_role("button", name="Run once").click()
+    panel.locator(".tnb-bar-label").first.wait_for(timeout=30_000)
+    assert panel.locator(".tnb-bar-label").first.inner_text() in CATS
 
 
 def _check_contrast(page: NotebookPage) -> None:

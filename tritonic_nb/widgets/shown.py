@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import secrets
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,10 @@ _log = logging.getLogger("tritonic_nb.widgets")
 def asset(name: str) -> Path:
     """Return the path of a script or style sheet that lies beside this module."""
     return Path(__file__).with_name(name)
+
+
+_exiting = threading.Event()
+_all: weakref.WeakSet[Shown] = weakref.WeakSet()
 
 
 class _Shield(anywidget.AnyWidget):
@@ -54,13 +60,14 @@ class Shown(widgets.VBox):  # type: ignore[misc]
         self._freezing = threading.Lock()
         self._frozen = False
         super().__init__([_Shield(), *children])
+        _all.add(self)
         for each in ("tnb-live", f"tnb-{name}"):
             self.add_class(each)
 
     @property
     def frozen(self) -> bool:
-        """Whether it is a picture by now."""
-        return self._frozen
+        """Whether it is a picture by now, or the interpreter exits."""
+        return self._frozen or _exiting.is_set()
 
     def freeze(self) -> None:
         """Turn what is shown into a picture that a saved notebook keeps; safe to repeat."""
@@ -69,6 +76,8 @@ class Shown(widgets.VBox):  # type: ignore[misc]
                 return
             self._frozen = True
         self._end()
+        if _exiting.is_set():
+            return
         bundle = self._bundle()
         for each in self._displays:
             update_display(bundle, raw=True, display_id=each)  # type: ignore[no-untyped-call]
@@ -81,6 +90,8 @@ class Shown(widgets.VBox):  # type: ignore[misc]
 
     def close(self) -> None:
         """Freeze it, and end its connection to the browser; safe to repeat."""
+        if _exiting.is_set():
+            return
         if getattr(self, "_frozen", None) is not None:  # ipywidgets closes what failed to be made
             try:
                 self.freeze()
@@ -115,6 +126,22 @@ class Shown(widgets.VBox):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}{', frozen' if self._frozen else ''}>"
+
+
+def _cut_off() -> None:
+    """Tell pages nothing any more: the interpreter exits.
+
+    The kernel's thread for messages has ended by then. What another thread sends goes
+    out by itself and gets into what the main thread sends at the same time.
+    """
+    _exiting.set()
+    for shown in list(_all):
+        for each in _inside(shown):
+            each.comm = None
+
+
+# What is registered last runs first, so that sessions which end at exit find it done.
+atexit.register(_cut_off)
 
 
 def _close_all(widget: widgets.Widget) -> None:
