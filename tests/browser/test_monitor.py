@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 
 import nbformat
-from axe_playwright_python.sync_playwright import Axe
 from notebook_page import NotebookPage
 
 if TYPE_CHECKING:
@@ -88,8 +87,7 @@ def test_the_plot_lives_and_leaves_a_picture(
 
     _save(page)
     before = _samples(plot)
-    page.page.reload()
-    plot.locator("canvas[role=img]").first.wait_for(timeout=60_000)
+    _reload(page, plot)
     _until_samples(page, before)
     assert "<b>x</b>" in plot.inner_text()
     assert pictures.count() == 2
@@ -183,9 +181,30 @@ def _check_theme_and_access(page: NotebookPage, plot: Locator) -> None:
 
 
 def _check_access(page: NotebookPage) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
     found = Axe().run(page.page, context=".tnb-plot").response["violations"]
     serious = [each for each in found if each["impact"] in ("serious", "critical")]
     assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious] == []
+
+
+def _reload(page: NotebookPage, plot: Locator) -> None:
+    """Load the page again until the kernel hears it.
+
+    On a busy machine JupyterLab (4.6) may send the widgets' messages of a page that was loaded
+    again to a subshell that it has just deleted ("Unknown subshell_id", ipykernel says).
+    """
+    from playwright.sync_api import Error
+
+    for _ in range(4):
+        page.page.reload()
+        plot.locator("canvas[role=img]").first.wait_for(timeout=60_000)
+        try:
+            plot.locator("xpath=self::*[@data-answered='true']").wait_for(timeout=6000)
+        except Error:
+            continue
+        return
+    raise AssertionError("the kernel never heard the page")
 
 
 def _samples(plot: Locator) -> int:

@@ -113,6 +113,12 @@ def test_the_numbers_of_an_axis_are_round_and_apart(low: float, high: float) -> 
     assert float(f"{apart[0]:.1e}"[:3]) in (1, 2, 5)
 
 
+def test_a_panel_without_anything_is_drawn_empty() -> None:
+    """An empty /dev/shm has no areas, and a total all the same."""
+    picture = timeline(TIMES, [Panel("p", total=5e6), Panel("q")], title="t")
+    assert share(picture, BLUE) == 0
+
+
 def test_marks_outside_of_the_axis_are_left_out() -> None:
     """Where the oldest samples were dropped their marks have no place; they are counted."""
     panel = [Panel("p", [Layer("x", [1] * 4)])]

@@ -325,6 +325,7 @@ def test_a_page_that_missed_much_gets_all_there_is(made: list[Monitor]) -> None:
     until(lambda: one.samples() >= 2)
     one.ask(kind="look", newest=one.monitor._plot.feed.told_s)
     assert not [each for each in one.messages if each.get("kind") == "all"]
+    assert [each for each in one.messages if each.get("kind") == "heard"]
     one.ask(kind="look", newest=None)
     one.ask(kind="look", newest=-100)
     assert len([each for each in one.messages if each.get("kind") == "all"]) == 2

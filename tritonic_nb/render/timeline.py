@@ -400,7 +400,8 @@ def _top_value(panel: Panel) -> tuple[float, bool]:
     if panel.percent:
         return 100.0, True
     stack = _stack(panel)
-    peak = max([_peak(line.values) for line in panel.lines] + ([_peak(stack[-1])] if stack else []))
+    peaks = [_peak(line.values) for line in panel.lines] + ([_peak(stack[-1])] if stack else [])
+    peak = max(peaks, default=0.0)
     if panel.total and peak >= 0.3 * panel.total:
         return max(panel.total, peak), True
     return max(peak * 1.25, _LEAST_TOP), False

@@ -7,6 +7,7 @@ const MOST_EVENTS = 500;
 const LOOK_MS = 7000; // how often a view that is seen says so
 const WORDS_MS = 4000; // how often what a screen reader hears changes at most
 const NUMBERS_MS = 450; // and what stands beside the panels
+const DEAF_MS = 15_000; // without an answer after which it says so, too
 const SILENT_S = 5; // without a sample after which it says so
 const LEFT = 74;
 const LEFT_NARROW = 68;
@@ -20,7 +21,7 @@ const DASHES = [[], [7, 3], [2, 2], [8, 3, 2, 3]];
 function makeStore() {
   return {
     names: [], times: [], rows: [], events: [], panels: [], counts: {}, missing: {},
-    ended: false, heardAt: 0, heard: false, failed: "", listeners: new Set(), tiers: [],
+    ended: false, askedAt: null, answered: false, heardAt: 0, heard: false, failed: "", listeners: new Set(), tiers: [],
   };
 }
 
@@ -309,7 +310,9 @@ class View {
   }
 
   look() {
-    if (this.seen) this.model.send({ kind: "look", newest: this.store.times.at(-1) ?? null });
+    if (!this.seen) return;
+    this.store.askedAt ??= performance.now();
+    this.model.send({ kind: "look", newest: this.store.times.at(-1) ?? null });
   }
 
   stop() {
@@ -454,7 +457,9 @@ class View {
     const { store } = this;
     if (!this.root.isConnected) return;
     this.arrange();
-    this.root.dataset.samples = store.times.length; // for those who look from outside
+    // For those who look from outside.
+    this.root.dataset.samples = store.times.length;
+    this.root.dataset.answered = store.answered;
     const span = this.model.get("span_s");
     const edge = this.edge;
     const from = edge - span;
@@ -731,6 +736,10 @@ class View {
     const silent = (now - store.heardAt) / 1000;
     let state = "";
     if (store.failed) state = store.failed;
+    else if (store.askedAt !== null && now - store.askedAt > DEAF_MS) {
+      state = "The kernel has not answered this page for some seconds: it is busy, or the page "
+        + "must be loaded again.";
+    }
     else if (this.model.get("paused")) state = "Paused. Samples are taken all the same.";
     else if (!store.times.length) state = "Waiting for the first sample.";
     else if (silent > SILENT_S) state = "No new samples for some seconds: the kernel is too busy, or gone.";
@@ -808,6 +817,9 @@ export default () => {
         if (message.kind === "file") {
           const asked = [...store.listeners].some((view) => view.id === message.view);
           if (asked) download(message.name, message.type, buffers[0]);
+        } else if (message.kind === "heard") {
+          store.askedAt = null;
+          store.answered = true;
         } else if (message.kind === "failed") {
           store.failed = message.text;
           setTimeout(() => { store.failed = ""; }, 15_000);

@@ -218,6 +218,7 @@ class Monitor(Shown):
     def _looked(self, newest: object) -> None:
         """Somebody sees it: sample again, and send what a page does not have."""
         self._seen_s = time.monotonic()
+        self._plot.send({"kind": "heard"})
         if self._recording.suspended:
             self._recording.resume()
         missed = isinstance(newest, int | float) and newest < self._plot.feed.told_s - 5
