@@ -45,8 +45,6 @@ while not Path("seen.txt").exists() and time.monotonic() < give_up:
     "third = Monitor(source())\nthird",
 )
 _RUN = "() => { window.jupyterapp.commands.execute('notebook:run-all-cells'); }"
-_KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
-_CODE = f"""async code => (await {_KERNEL}.requestExecute({{ code }}).done).content.status"""
 _PIXELS = "canvas => canvas.toDataURL()"
 _INK = """canvas => {
   const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
@@ -82,10 +80,10 @@ def test_the_plot_lives_and_leaves_a_picture(
     pictures = page.outputs(".tnb-card img")
     page.outputs(".tnb-plot").nth(1).get_by_role("button", name="Freeze").press("Enter")
     pictures.first.wait_for(timeout=30_000)
-    assert page.page.evaluate(_CODE, "third.recording.stop()") == "ok"
+    page.execute("third.recording.stop()")
     pictures.nth(1).wait_for(timeout=30_000)
 
-    _save(page)
+    page.save()
     before = _samples(plot)
     _reload(page, plot)
     _until_samples(page, before)
@@ -136,7 +134,7 @@ def _check_pause(page: NotebookPage, plot: Locator) -> None:
     assert _samples(plot) == still
     go_on.click()
     _until_samples(page, still + 4)
-    assert page.page.evaluate(_CODE, "assert not m.paused") == "ok"
+    page.execute("assert not m.paused")
 
 
 def _check_keyboard(page: NotebookPage, plot: Locator) -> None:
@@ -149,8 +147,8 @@ def _check_keyboard(page: NotebookPage, plot: Locator) -> None:
     chosen = plot.get_by_role("button", name="5 min")
     assert chosen.get_attribute("aria-pressed") == "true"
     assert page.cells.count() == len(CELLS)
-    assert page.page.evaluate(_CODE, "assert m.span_s == 300") == "ok"
-    assert page.page.evaluate(_CODE, "m.span_s = 30") == "ok"
+    page.execute("assert m.span_s == 300")
+    page.execute("m.span_s = 30")
     plot.locator("button[aria-pressed=true]", has_text="30 s").wait_for()
 
 
@@ -169,23 +167,11 @@ def _check_theme_and_access(page: NotebookPage, plot: Locator) -> None:
     plot.locator("summary").click()
     plot.locator("tbody tr").first.wait_for()
     light = canvas.evaluate(_INK)
-    _check_access(page)
-    page.page.evaluate(
-        "() => window.jupyterapp.commands.execute('apputils:change-theme',"
-        " { theme: 'JupyterLab Dark' })"
-    )
-    page.page.wait_for_selector("body[data-jp-theme-light=false]", state="attached")
+    assert page.barriers(".tnb-plot") == []
+    page.change_theme("JupyterLab Dark")
     page.page.wait_for_timeout(500)
     assert canvas.evaluate(_INK) != light
-    _check_access(page)
-
-
-def _check_access(page: NotebookPage) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(page.page, context=".tnb-plot").response["violations"]
-    serious = [each for each in found if each["impact"] in ("serious", "critical")]
-    assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in serious] == []
+    assert page.barriers(".tnb-plot") == []
 
 
 def _reload(page: NotebookPage, plot: Locator) -> None:
@@ -216,7 +202,3 @@ def _until_samples(page: NotebookPage, count: int) -> None:
         f"() => Number(document.querySelector('.tnb-plot').dataset.samples) >= {count}",
         timeout=30_000,
     )
-
-
-def _save(page: NotebookPage) -> None:
-    page.page.evaluate("() => window.jupyterapp.commands.execute('docmanager:save')")
