@@ -8,11 +8,13 @@ import secrets
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import anywidget
 import ipywidgets as widgets
+from IPython import get_ipython
 from IPython.display import display, update_display
 
 from tritonic_nb.render.markup import stylesheet
@@ -61,6 +63,7 @@ class Shown(widgets.VBox):  # type: ignore[misc]
         self._frozen = False
         super().__init__([_Shield(), *children])
         _all.add(self)
+        _cut_off_in_time(get_ipython())
         for each in ("tnb-live", f"tnb-{name}"):
             self.add_class(each)
 
@@ -129,15 +132,27 @@ class Shown(widgets.VBox):  # type: ignore[misc]
 
 
 def _cut_off() -> None:
-    """Tell pages nothing any more: the interpreter exits.
+    """Tell pages nothing any more: the kernel shuts down, or the interpreter exits.
 
-    The kernel's thread for messages has ended by then. What another thread sends goes
-    out by itself and gets into what the main thread sends at the same time.
+    The kernel's thread for messages ends before the interpreter does. What other threads
+    send from then on goes out by itself, and gets into what the main thread sends.
     """
     _exiting.set()
     for shown in list(_all):
         for each in _inside(shown):
             each.comm = None
+
+
+@cache
+def _cut_off_in_time(shell: Any) -> None:
+    """Have it done when a kernel is told to shut down."""
+
+    def told(change: dict[str, Any]) -> None:
+        if change["new"]:
+            _cut_off()
+
+    if shell is not None:
+        shell.observe(told, "exit_now")
 
 
 # What is registered last runs first, so that sessions which end at exit find it done.
