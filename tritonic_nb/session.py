@@ -1430,7 +1430,7 @@ class Session(render.Described):
                 self._widgets = SessionWidgets(self, self._events)
             return self._widgets
 
-    def panel(self) -> Panel:
+    def panel(self, *, metrics_url: str | None = None) -> Panel:
         """Return a panel of widgets for this session: choose, run, register, watch.
 
         Choosers for the server's address, the model, the kind of shared memory and the
@@ -1439,8 +1439,15 @@ class Session(render.Described):
         shows. It freezes to a picture, which a saved notebook keeps, when it or the session
         is closed.
 
+        Parameters
+        ----------
+        metrics_url
+            As for :meth:`monitor`, where the server is on another machine.
+
         Raises
         ------
+        ArgumentError
+            If that is no address.
         SessionClosedError
             If the session was closed.
 
@@ -1448,7 +1455,7 @@ class Session(render.Described):
         --------
         >>> session.panel()
         """
-        return self.widgets.panel()
+        return self.widgets.panel(metrics_url)
 
     # What infer() does
 

@@ -15,6 +15,7 @@ from ipywidgets.widgets.widget import _instances
 import tritonic_nb
 from tests.conftest import TEST_URL
 from tests.widgets.eventually import eventually
+from tritonic_nb.errors import ArgumentError
 from tritonic_nb.memory import SharedMemoryType
 from tritonic_nb.widgets.state import SessionState
 
@@ -366,6 +367,19 @@ def test_names_of_a_server_are_escaped(open_session: Open) -> None:
     assert "<i>" not in chooser._status.value
     chooser.close()
     log.close()
+
+
+def test_a_panel_records_the_metrics_of_a_server_elsewhere(open_session: Open) -> None:
+    """Where it is told where they are; what is no address is refused at once."""
+    session = open_session("identity_fp32")
+    with pytest.raises(ArgumentError, match="ftp"):
+        session.panel(metrics_url="ftp://127.0.0.1/metrics")
+    panel = session.panel(metrics_url="http://127.0.0.1:9/metrics")
+    panel._tabs.value = "Memory"
+    assert panel._monitor is not None
+    missing = panel._monitor.recording
+    assert eventually(lambda: "127.0.0.1:9" in missing.missing.get("the server's metrics", ""))
+    panel.close()
 
 
 def test_all_views_freeze_with_the_session_and_leave_no_widget(open_session: Open) -> None:

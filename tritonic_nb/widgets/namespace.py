@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from tritonic_nb.monitoring import EventHook
+from tritonic_nb.monitoring.triton_metrics import checked_metrics_url
 from tritonic_nb.session import Session
 from tritonic_nb.widgets.address import AddressChooser
 from tritonic_nb.widgets.device import DeviceChooser
@@ -81,9 +83,11 @@ class SessionWidgets:
         """None, System, CUDA or Auto."""
         return self._one("shared_memory", lambda: SharedMemoryChooser(self._state))
 
-    def panel(self) -> Panel:
+    def panel(self, metrics_url: str | None = None) -> Panel:
         """Return a new panel; see :meth:`Session.panel <tritonic_nb.Session.panel>`."""
-        return Panel(self._state, self._session.monitor)
+        if metrics_url is not None:
+            checked_metrics_url(metrics_url)
+        return Panel(self._state, partial(self._session.monitor, metrics_url=metrics_url))
 
     def _one(self, name: str, make: Callable[[], _View]) -> _View:
         with self._lock:
