@@ -487,3 +487,34 @@ def test_all_views_freeze_with_the_session_and_leave_no_widget(open_session: Ope
         assert eventually(lambda view=view: view.frozen)
         view.close()
     assert not set(_instances) - before
+
+
+def test_a_view_that_cannot_be_drawn_keeps_no_session_from_closing(
+    open_session: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session closes, the other views freeze, and this one says what is the matter."""
+    session = open_session("identity_fp32")
+    log, model = session.widgets.log, session.widgets.model
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(log, "_static", fail)
+    session.close()
+    assert session.closed
+    assert log.frozen
+    assert model.frozen
+    assert "could not be drawn" in log._bundle()["text/html"]
+    log.close()
+    model.close()
+
+
+def test_what_a_frozen_view_shows_is_what_was(open_session: Open) -> None:
+    """Shown once more in a later cell, it is the same picture, whatever the session did since."""
+    session = open_session("identity_fp32")
+    chooser = session.widgets.shared_memory
+    chooser.freeze()
+    left = chooser._bundle()
+    session.set_shared_memory("none")
+    assert chooser._bundle() == left
+    chooser.close()
