@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -256,6 +257,73 @@ def test_a_choice_never_waits(watched: Callable[..., SessionState]) -> None:
     assert state.session.shared_memory is SharedMemoryType.NONE
 
 
+def test_what_failed_stays_said_when_something_else_goes_well(
+    watched: Callable[..., SessionState],
+) -> None:
+    """Of two actions in the line the first fails: its problem outlives the second's success."""
+    state = watched("identity_fp32")
+    said = []
+    state.observe(lambda change: said.append(change["new"] and change["new"].place), "doing")
+    before = state.settled
+    with state.session._lock:
+        state.choose_model("no such model")
+        state.choose_shared_memory("none")
+        assert eventually(lambda: state.doing is not None and state.doing.place == "model")
+    assert eventually(lambda: state.settled == before + 2)
+    assert eventually(lambda: state.doing is None)
+    assert state.problem is not None
+    assert state.problem.place == "model"
+    assert said[-2:] == ["shared memory", None]
+
+
+def test_a_thread_that_cannot_look_goes_on(
+    watched: Callable[..., SessionState], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault while the session is looked at is not the end of the panel."""
+    state = watched("identity_fp32")
+    looked = threading.Event()
+
+    def fail() -> None:
+        looked.set()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(state, "_refresh", fail)
+    state.session.set_shared_memory("none")
+    assert looked.wait(20)
+    monkeypatch.undo()
+    settle(state, lambda: state.choose_model("simple"))
+    assert eventually(lambda: state.now.model is not None and state.now.model.name == "simple")
+    assert state.now.requested is SharedMemoryType.NONE
+
+
+def test_who_looks_while_another_leaves_is_told(
+    open_session: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A view that opens while the last one closes hears of what happens all the same."""
+    session = open_session("identity_fp32")
+    state = SessionState(session, hook := session._events)
+    state.look()
+    stop = hook.stop
+
+    def stop_late(record: Any) -> None:
+        other = threading.Thread(target=state.look)
+        other.start()
+        other.join(0.5)  # it looks now if nothing keeps it from that
+        stop(record)
+        looking.append(other)
+
+    looking: list[threading.Thread] = []
+    monkeypatch.setattr(hook, "stop", stop_late)
+    state.leave()
+    monkeypatch.undo()
+    looking[0].join()
+    assert hook.watched
+    session.set_shared_memory("none")
+    assert eventually(lambda: state.now.requested is SharedMemoryType.NONE)
+    assert state.now.events
+    state.leave()
+
+
 def test_nobody_looks_and_the_thread_ends(open_session: Open) -> None:
     """With the last who looks the thread is gone, and the session tells nobody any more."""
     session = open_session("identity_fp32")
@@ -351,6 +419,42 @@ def test_the_model_chooser_offers_what_the_server_has(open_session: Open) -> Non
     chooser.close()
 
 
+def test_load_is_about_the_model_that_was_chosen_last(open_session: Open) -> None:
+    """Two choices that are refused one after the other: *Load* names the second."""
+    session = open_session("identity_fp32", load=False)
+    ready = {model.name for model in session.models() if model.state == "READY"}
+    for name in {"simple_int8", "simple"} & ready:
+        session.unload(name)
+    chooser = session.widgets.model
+    assert eventually(lambda: len(chooser._list.options) > 5)
+    for name in ("simple_int8", "simple"):
+        chooser._list.value = name
+        assert eventually(lambda name=name: name in chooser._status.value)
+        assert eventually(lambda: chooser.state.doing is None)
+        assert chooser._load.description == f"Load {name}"
+        assert chooser._list.value == "identity_fp32"
+    chooser._load.click()
+    assert eventually(lambda: session.model_info.name == "simple")
+    assert eventually(lambda: chooser._list.value == "simple")
+    chooser.close()
+
+
+def test_a_list_that_changes_while_a_model_is_chosen_keeps_the_choice(open_session: Open) -> None:
+    """What was pressed stays pressed while it is done, though the models' states change."""
+    session = open_session("identity_fp32")
+    chooser = session.widgets.model
+    assert eventually(lambda: len(chooser._list.options) > 5)
+    with session._lock:
+        chooser._list.value = "simple"
+        now = chooser.state.now
+        others = tuple(replace(model, state="LOADING") for model in now.models)
+        chooser.state._update(models=others)
+        assert "simple (loading)" in dict(chooser._list.options)
+        assert chooser._list.value == "simple"
+    assert eventually(lambda: session.model_info.name == "simple")
+    chooser.close()
+
+
 def test_names_of_a_server_are_escaped(open_session: Open) -> None:
     """What a server or an error says is text in every view, never HTML."""
     session = open_session("identity_fp32")
@@ -397,3 +501,34 @@ def test_all_views_freeze_with_the_session_and_leave_no_widget(open_session: Ope
         assert eventually(lambda view=view: view.frozen)
         view.close()
     assert not set(_instances) - before
+
+
+def test_a_view_that_cannot_be_drawn_keeps_no_session_from_closing(
+    open_session: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session closes, the other views freeze, and this one says what is the matter."""
+    session = open_session("identity_fp32")
+    log, model = session.widgets.log, session.widgets.model
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(log, "_static", fail)
+    session.close()
+    assert session.closed
+    assert log.frozen
+    assert model.frozen
+    assert "could not be drawn" in log._bundle()["text/html"]
+    log.close()
+    model.close()
+
+
+def test_what_a_frozen_view_shows_is_what_was(open_session: Open) -> None:
+    """Shown once more in a later cell, it is the same picture, whatever the session did since."""
+    session = open_session("identity_fp32")
+    chooser = session.widgets.shared_memory
+    chooser.freeze()
+    left = chooser._bundle()
+    session.set_shared_memory("none")
+    assert chooser._bundle() == left
+    chooser.close()

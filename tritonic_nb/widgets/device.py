@@ -25,12 +25,13 @@ class DeviceChooser(StateView):
     def _show(self) -> None:
         now = self.state.now
         options = [(_label(d), _number(d)) for d in now.devices] or [("no GPU", now.device)]
+        # While something is on its way, what was asked for is what is shown.
+        device = now.device if self.state.doing_at("device") is None else self._list.value
         if list(self._list.options) != options:
-            self._list.options = options
+            self._list.options = options  # which chooses the first
         self._list.disabled = not now.devices
-        if self.state.doing is None or self.state.doing.place != "device":
-            numbers = [number for _, number in options]
-            self._list.value = now.device if now.device in numbers else None
+        numbers = [number for _, number in options]
+        self._list.value = device if device in numbers else None
 
     def _hint(self) -> str:
         now = self.state.now

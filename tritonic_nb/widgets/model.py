@@ -67,10 +67,10 @@ class ModelChooser(StateView):
         options = [(_label(name, listed.get(name, ())), name) for name in names]
         if not current:
             options = [("none chosen", ""), *options]
+        shown = self._list.value if busy else current
         if list(self._list.options) != options:
-            self._list.options = options
-        if not busy:
-            self._list.value = current
+            self._list.options = options  # which chooses the first
+        self._list.value = shown if shown in dict(options).values() else current
         self._show_versions([each.version for each in listed.get(current, ()) if each.version])
         target = self._target()
         ready = any(each.state == "READY" for each in listed.get(target, ()))
@@ -91,7 +91,7 @@ class ModelChooser(StateView):
             self._versions.value = version if version in known else _ANY
 
     def _is_busy(self) -> bool:
-        return self.state.doing is not None and self.state.doing.place == "model"
+        return self.state.doing_at("model") is not None
 
     def _hint(self) -> str:
         now = self.state.now

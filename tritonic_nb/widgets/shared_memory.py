@@ -35,7 +35,7 @@ class SharedMemoryChooser(StateView):
 
     def _show(self) -> None:
         # While something is on its way, what was asked for is what is pressed.
-        if self.state.doing is None or self.state.doing.place != "shared memory":
+        if self.state.doing_at("shared memory") is None:
             self._buttons.value = self.state.now.requested
 
     def _hint(self) -> str:

@@ -61,6 +61,7 @@ class Shown(widgets.VBox):  # type: ignore[misc]
         self._displays: list[str] = []
         self._freezing = threading.Lock()
         self._frozen = False
+        self._left: dict[str, str] = {}  # behind, once it is frozen
         super().__init__([_Shield(), *children])
         _all.add(self)
         _cut_off_in_time(get_ipython())
@@ -83,7 +84,10 @@ class Shown(widgets.VBox):  # type: ignore[misc]
             return
         bundle = self._bundle()
         for each in self._displays:
-            update_display(bundle, raw=True, display_id=each)  # type: ignore[no-untyped-call]
+            try:
+                update_display(bundle, raw=True, display_id=each)  # type: ignore[no-untyped-call]
+            except Exception as error:  # nobody is there who could be told
+                _log.warning("a cell could not be told that its view is frozen: %r", error)
         # For views that the kernel cannot reach by its displays: in another box, or in a page
         # that was loaded again.
         before = list(getattr(self, "children", ()))
@@ -113,8 +117,16 @@ class Shown(widgets.VBox):  # type: ignore[misc]
         raise NotImplementedError
 
     def _bundle(self) -> dict[str, str]:
-        text, html = self._static()
-        return {"text/plain": text, "text/html": html}
+        """Return what stays, which is made once; the end of a session may wait for it."""
+        if not self._left:
+            try:
+                text, html = self._static()
+            except Exception:  # a view that cannot be drawn keeps no session from closing
+                _log.exception("what %s leaves behind could not be drawn", type(self).__name__)
+                text = "this view was frozen, and what it showed could not be drawn"
+                html = f'<div class="tnb">{text}</div>'
+            self._left = {"text/plain": text, "text/html": html}
+        return self._left
 
     def _ipython_display_(self) -> None:
         if self._frozen:

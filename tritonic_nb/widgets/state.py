@@ -14,7 +14,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -117,13 +116,15 @@ def _without(names: Container[str], sizes: Mapping[str, _Size]) -> dict[str, _Si
 class _Action:
     doing: Doing
     job: Callable[[], object]
+    before: Problem | None  # what was told when it was asked for, and is over with it
 
 
 class SessionState(traitlets.HasTraits):
     """A session as its panels see it, shared by all of them.
 
-    Each trait is replaced and never changed. ``settled`` counts the actions that are over,
-    so that a control whose choice was refused learns that it has to go back.
+    Each trait is replaced and never changed. ``doing`` is the action that runs; those that
+    wait are told by :meth:`doing_at`. ``settled`` counts the actions that are over, so that
+    a control whose choice was refused learns that it has to go back.
 
     Parameters
     ----------
@@ -147,6 +148,7 @@ class SessionState(traitlets.HasTraits):
         self._lock = threading.RLock()
         self._wake = threading.Event()
         self._line: deque[_Action] = deque()
+        self._running: _Action | None = None
         self._servers: dict[str, ServerAddress] = {}
         self._viewers = 0
         self._thread: threading.Thread | None = None
@@ -173,8 +175,9 @@ class SessionState(traitlets.HasTraits):
             self._viewers -= 1
             last = self._viewers == 0
             thread = self._thread
+            if last:  # still under the lock: whoever looks next is told again
+                self._hook.stop(self._record)
         if last:
-            self._hook.stop(self._record)
             self._wake.set()
             if thread is not None and thread is not threading.current_thread():
                 thread.join(_LONGEST_WAIT_S)
@@ -273,14 +276,28 @@ class SessionState(traitlets.HasTraits):
 
     def _do(self, place: str, text: str, job: Callable[[], object]) -> None:
         """Put something in the line."""
-        doing = Doing(place, text)
         with self._lock:
             if self._latest.closed:
                 return
-            self._line.append(_Action(doing, job))
+            self._line.append(_Action(Doing(place, text), job, self.problem))
             self._start()
-        self.problem, self.doing = None, doing
         self._wake.set()
+        self._tell_doing()
+
+    def doing_at(self, place: str) -> Doing | None:
+        """Return what a part of the panel asked for, and runs or waits; None if nothing does."""
+        return next((each for each in self._asked() if each.place == place), None)
+
+    def _asked(self) -> list[Doing]:
+        """Return what runs, and then what waits."""
+        with self._lock:
+            running = [] if self._running is None else [self._running]
+            return [each.doing for each in (*running, *self._line)]
+
+    def _tell_doing(self) -> None:
+        """Tell who looks what runs now; without a lock, as :meth:`_update` does."""
+        while self.doing is not (doing := next(iter(self._asked()), None)):
+            self.doing = doing
 
     # The thread
 
@@ -299,20 +316,30 @@ class SessionState(traitlets.HasTraits):
                 if self._latest.closed or not (self._viewers or self._line):
                     self._thread = None
                     return
-                action = self._line.popleft() if self._line else None
+                action = self._running = self._line.popleft() if self._line else None
             if action is not None:
                 self._act(action)
                 continue
             self._wake.clear()  # before it looks: what happens meanwhile wakes it again
             if not self._line:
                 time.sleep(_SETTLE_S)
-                if time.monotonic() >= self._poll_s:
-                    self._poll()
-                with suppress(SessionClosedError):
-                    self._refresh()
+                self._look_again(asking=time.monotonic() >= self._poll_s)
+
+    def _look_again(self, *, asking: bool) -> None:
+        """Look at the session, and ask the server if it is time; whatever comes of it."""
+        try:
+            if asking:
+                self._poll()
+            self._refresh()
+        except SessionClosedError:
+            pass
+        except Exception:  # a fault of ours, or of one who observes: the thread goes on
+            _log.exception("the session at %s could not be looked at", self._latest.url)
+            self._poll_s = max(self._poll_s, time.monotonic() + _POLL_S)
 
     def _act(self, action: _Action) -> None:
         problem = None
+        self._tell_doing()
         try:
             action.job()
         except TritonicError as error:
@@ -324,12 +351,12 @@ class SessionState(traitlets.HasTraits):
                 f"{action.doing.text} failed: {type(error).__name__}: {brief(str(error))}",
                 "this is a fault of tritonic_nb; the log of tritonic_nb.widgets has the details",
             )
-        with suppress(SessionClosedError):
-            self._poll()
-            self._refresh()
-        self.problem = problem
-        if not self._line:
-            self.doing = None
+        self._look_again(asking=True)
+        if problem is not None or self.problem is action.before:
+            self.problem = problem  # and what failed since it was asked for stays said
+        with self._lock:
+            self._running = None
+        self._tell_doing()
         self.settled += 1
 
     def _poll(self) -> None:

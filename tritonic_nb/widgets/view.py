@@ -120,8 +120,8 @@ def status_html(state: SessionState, place: str, hint: str = "") -> str:
     hint
         What to say otherwise.
     """
-    doing, problem = state.doing, state.problem
-    if doing is not None and doing.place == place:
+    doing, problem = state.doing_at(place), state.problem
+    if doing is not None:
         return f'<div class="tnb tnb-doing">{escape(doing.text)}</div>'
     if problem is not None and problem.place == place:
         return f'<div class="tnb-problem">{failure_html(problem.message, problem.remedy)}</div>'
