@@ -23,6 +23,8 @@ __all__ = ["Shown", "asset"]
 
 _VIEW = "application/vnd.jupyter.widget-view+json"
 
+_LONGEST_WAIT_S = 5.0
+
 _log = logging.getLogger("tritonic_nb.widgets")
 
 
@@ -61,6 +63,7 @@ class Shown(widgets.VBox):  # type: ignore[misc]
         self._displays: list[str] = []
         self._freezing = threading.Lock()
         self._frozen = False
+        self._still = threading.Event()  # frozen to the end
         self._left: dict[str, str] = {}  # behind, once it is frozen
         super().__init__([_Shield(), *children])
         _all.add(self)
@@ -79,9 +82,14 @@ class Shown(widgets.VBox):  # type: ignore[misc]
             if self._frozen:
                 return
             self._frozen = True
-        self._end()
-        if _exiting.is_set():
-            return
+        try:
+            self._end()
+            if not _exiting.is_set():
+                self._become_picture()
+        finally:
+            self._still.set()
+
+    def _become_picture(self) -> None:
         bundle = self._bundle()
         for each in self._displays:
             try:
@@ -104,6 +112,7 @@ class Shown(widgets.VBox):  # type: ignore[misc]
                 self.freeze()
             except Exception as error:  # at exit there may be nobody to tell
                 _log.debug("a view could not be frozen: %r", error)
+            self._still.wait(_LONGEST_WAIT_S)  # for another thread, such as the session's
             for each in self.children:
                 _close_all(each)
             self.layout.close()
