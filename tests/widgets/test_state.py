@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,14 @@ def settle(state: SessionState, act: Callable[[], None]) -> None:
 
 def one(count: int = 8) -> Any:
     return np.ones((1, count), np.float32)
+
+
+@dataclass
+class Moved:
+    """A server that says where it is."""
+
+    url: str
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 # Two views of one session
@@ -146,6 +154,63 @@ def test_an_address_where_nobody_listens_is_a_problem(
     assert state.problem.place == "address"
     assert state.now.url == url
     state.session.infer(one())
+
+
+@pytest.mark.skipif(bool(TEST_URL), reason="the server that TRITONIC_NB_TEST_URL names is not ours")
+def test_a_server_is_known_by_its_address_in_any_form(
+    watched: Callable[..., SessionState],
+) -> None:
+    """Back at a server that was given as an object, with or without ``http://``: it is that."""
+    state = watched("identity_fp32")
+    server, url = state.session.server, state.now.url
+    assert not isinstance(server, str)
+    bare = url.removeprefix("http://")
+    for address in (bare, url, f" {url}/ "):
+        state.session.connect(url, headers=server.headers)
+        assert state.session.server == url
+        settle(state, lambda address=address: state.connect(address))
+        assert state.problem is None
+        assert state.session.server is server
+
+
+@pytest.mark.skipif(bool(TEST_URL), reason="the server that TRITONIC_NB_TEST_URL names is not ours")
+def test_a_server_that_moved_is_not_what_its_old_address_means(
+    watched: Callable[..., SessionState],
+) -> None:
+    """Its headers do not go to whoever has the address now, and the session not elsewhere."""
+    state = watched("identity_fp32")
+    url = state.now.url
+    moved = Moved("127.0.0.1:9")
+    state._servers[url.removeprefix("http://")] = moved
+    assert state._known_server(url) is None
+    moved.url = url
+    assert state._known_server(url) is moved
+
+
+@pytest.mark.skipif(bool(TEST_URL), reason="the server that TRITONIC_NB_TEST_URL names is not ours")
+def test_connecting_where_it_is_keeps_the_headers(watched: Callable[..., SessionState]) -> None:
+    """A session that was opened with headers of its own still has them: it may load."""
+    server = watched("identity_fp32").session.server
+    assert not isinstance(server, str)
+    with tritonic_nb.Session(server.url, "identity_fp32", headers=server.headers) as session:
+        state = SessionState(session, session._events)
+        state.look()
+        settle(state, lambda: state.connect(session.url))
+        assert state.problem is None
+        assert session.models()
+        assert session.model_info.name == "identity_fp32"
+        state.leave()
+
+
+def test_a_password_is_not_shown(watched: Callable[..., SessionState]) -> None:
+    """What the panel says of an address is without the password in it."""
+    state = watched("identity_fp32")
+    said = []
+    state.observe(lambda change: said.append(change["new"]), "doing")
+    settle(state, lambda: state.connect("http://user:secret@127.0.0.1:9"))
+    assert said[0].text == "connecting to 127.0.0.1:9 …"
+    assert state.problem is not None
+    assert "secret" not in f"{said} {state.problem} {state.now}"
 
 
 def test_a_fault_of_ours_is_a_problem_and_not_the_end(

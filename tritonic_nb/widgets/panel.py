@@ -52,7 +52,7 @@ class Panel(StateView):
             "Log": self._log,
         }
         self._title = widgets.HTML()
-        freeze = widgets.Button(description="Freeze", layout={"width": "auto"})
+        freeze = widgets.Button(description="Freeze", layout={"width": "auto", "flex": "none"})
         freeze.on_click(lambda _: self.freeze())
         self._tabs = widgets.ToggleButtons(options=list(self._views), description="View")
         self._tabs.add_class("tnb-tabs")

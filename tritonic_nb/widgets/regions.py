@@ -89,7 +89,8 @@ class RegionsView(StateView):
         if not now.regions:
             return "no regions yet: the next inference makes them, or Register does beforehand"
         total = human_bytes(sum(each.nbytes for each in now.regions))
-        return f"{len(now.regions)} regions, {total}"
+        count = len(now.regions)
+        return f"{count} region{'' if count == 1 else 's'}, {total}"
 
     def _static(self) -> tuple[str, str]:
         described = RegionListing(self.state.now.regions)

@@ -3,10 +3,13 @@
 // A row is {id, cells: [text, ...], action: text or "", about: text}: `about` names the button
 // for those who do not see its row. A message {action: "row", table, id} goes to the kernel.
 
+const LONG = 24; // characters
+
 function cell(kind, text, numeric) {
   const element = document.createElement(kind);
   element.textContent = text;
-  if (numeric) element.className = "tnb-number";
+  if (numeric) element.classList.add("tnb-number");
+  if (text.length > LONG) element.classList.add("tnb-long"); // may break anywhere
   return element;
 }
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -106,6 +107,20 @@ def sized(spec: TensorSpec) -> bool:
     """Whether a model tells the size of a tensor, for a given batch."""
     shape = spec.concrete_shape()
     return shape is not None and spec.nbytes_of(shape) is not None
+
+
+def _bare(url: str) -> str:
+    """Return an address without the scheme that one without a scheme means."""
+    return url.removeprefix("http://").removeprefix("grpc://").rstrip("/")
+
+
+def _addresses(server: ServerAddress) -> set[str]:
+    """Return where a server is by now, which may have been started anew elsewhere."""
+    found = set()
+    for name in ("url", "grpc_url"):
+        with suppress(Exception):  # it may be anybody's object
+            found.add(_bare(getattr(server, name)))
+    return found
 
 
 def _without(names: Container[str], sizes: Mapping[str, _Size]) -> dict[str, _Size]:
@@ -228,10 +243,27 @@ class SessionState(traitlets.HasTraits):
         """Go to another server, or back to one.
 
         A server that the session was given as an object is known by its address again, with
-        the headers that open it; to no other address do they go.
+        the headers that open it; to no other address do they go. At the address where the
+        session is already it is asked whether it answers: headers and certificates that were
+        given with an address are the session's own, and stay.
         """
-        server = self._servers.get(url.strip(), url.strip())
-        self._do("address", f"connecting to {url} …", lambda: self.session.connect(server))
+        wanted = url.strip()
+
+        def job() -> None:
+            server = self._known_server(wanted)
+            if server is not None:
+                self.session.connect(server)
+            elif _bare(wanted) != _bare(self.session.url):
+                self.session.connect(wanted)
+            # else it is asked anyway when an action is over
+
+        shown = wanted.rpartition("@")[2]  # without a password
+        self._do("address", f"connecting to {shown} …", job)
+
+    def _known_server(self, url: str) -> ServerAddress | None:
+        """Return the object that the session was given for an address, if it is still there."""
+        server = self._servers.get(_bare(url))
+        return server if server is not None and _bare(url) in _addresses(server) else None
 
     def register(self, batch: int = 1, sizes: str = "") -> None:
         """Make and register the regions for such a request; those that are too small grow.
@@ -391,8 +423,9 @@ class SessionState(traitlets.HasTraits):
     def _refresh(self) -> None:
         """Look at the session itself, which costs next to nothing."""
         session, before = self.session, self._latest
-        if not isinstance(session.server, str):
-            self._servers[session.url] = session.server
+        url, server = session.url, session.server
+        if not isinstance(server, str) and _bare(url) in _addresses(server):
+            self._servers[_bare(url)] = server
         self._update(
             url=session.url,
             server=session.server_version,
