@@ -75,3 +75,4 @@ def open_notebook(browser: Browser, lab: LabServer) -> Iterator[Callable[..., No
     yield open_one
     for page in opened:
         page.close()
+    lab.shut_down_kernels()

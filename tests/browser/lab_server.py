@@ -97,6 +97,15 @@ class LabServer:
         """Name what its kernels and their servers have in the temporary folder."""
         return {path.name for path in (self.root / "tmp").iterdir()}
 
+    def shut_down_kernels(self) -> None:
+        """Shut all kernels down, and wait until what they started has ended."""
+        deadline = time.monotonic() + _STOP_S
+        while self.started_pids() and time.monotonic() < deadline:
+            # Again: a page that is closed may have asked for another one just before.
+            for kernel in json.loads(self._ask("GET", "/api/kernels")):
+                self._ask("DELETE", f"/api/kernels/{kernel['id']}")
+            time.sleep(0.05)
+
     def stop(self) -> None:
         """End the server, its kernels and whatever they started."""
         if self.process is not None:
@@ -162,14 +171,19 @@ class LabServer:
         return {**os.environ, **own, _MARK: self.mark}
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=5)
         try:
-            connection.request(
-                "GET", "/api/status", headers={"Authorization": f"token {self.token}"}
-            )
-            return connection.getresponse().status == http.HTTPStatus.OK
+            return bool(self._ask("GET", "/api/status"))
         except OSError:
             return False
+
+    def _ask(self, method: str, path: str) -> bytes:
+        """Ask the server's API; empty where it refuses."""
+        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=_STOP_S)
+        try:
+            connection.request(method, path, headers={"Authorization": f"token {self.token}"})
+            reply = connection.getresponse()
+            body = reply.read()
+            return body if reply.status == http.HTTPStatus.OK else b""
         finally:
             connection.close()
 
