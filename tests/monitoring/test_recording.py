@@ -457,3 +457,23 @@ def test_a_recording_can_rest_and_go_on() -> None:
     w.stop()
     assert not threads()
     assert ended.count(True) == 1
+
+
+def test_a_page_that_looks_while_it_ends_starts_nothing() -> None:
+    """Resumed by another thread just before its end: the thread that samples ends all the same."""
+    w = Recording([told(it_is=1)], hz=10, show=False)
+    w.begin()
+    subscription = w._subscription
+    assert subscription is not None
+    close = subscription.close
+
+    def close_and_look() -> None:
+        close()
+        page = threading.Thread(target=w.resume)
+        page.start()
+        page.join()
+
+    subscription.close = close_and_look  # type: ignore[method-assign]
+    w.stop()
+    assert w.ended
+    assert not threads()

@@ -231,6 +231,23 @@ def test_many_events_are_a_bounded_message(open_session: Open, made: list[Monito
     assert len(json.dumps(monitor._plot.all()["events"])) < 10_000
 
 
+def test_events_of_a_pause_are_told_once(open_session: Open, made: list[Monitor]) -> None:
+    """They come with all there is when it goes on, and not once more afterwards."""
+    session = open_session("identity_fp32")
+    monitor = session.monitor(hz=10)
+    made.append(monitor)
+    feed = monitor._plot.feed
+    monitor.pause()
+    session._events.note("error", "while it stands still")
+    caught_up = feed.catch_up()
+    assert len(caught_up["events"]) == 1
+    until(lambda: len(monitor.recording.history.since(feed._told_s)) > 0)
+    assert "events" not in (feed.new() or {})
+    session._events.note("error", "afterwards")
+    until(lambda: len(monitor.recording.history.since(feed._told_s)) > 0)
+    assert len((feed.new() or {})["events"]) == 1
+
+
 # What can be done with it
 
 
@@ -391,7 +408,7 @@ def test_importing_the_package_imports_no_widgets() -> None:
     """Who does not look pays nothing for it."""
     script = """
 import sys, tritonic_nb
-loaded = {"ipywidgets", "anywidget", "IPython"} & set(sys.modules)
+loaded = {"ipywidgets", "anywidget", "IPython", "matplotlib"} & set(sys.modules)
 assert not loaded, loaded
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

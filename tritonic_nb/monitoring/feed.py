@@ -95,6 +95,7 @@ class Feed:
             self._told_s = frames[-1].time_s
             if len(self._names) > self._most_names or len(frames) > _MOST_SENT:
                 self._names, self._indices = [], {}
+                self._told_events = self._events_so_far()
                 told = self.all()
                 self._most_names = max(_MOST_NAMES, 2 * len(self._names))
                 return told
@@ -104,7 +105,7 @@ class Feed:
             state = self._state()
             message.update({k: v for k, v in state.items() if self._told.get(k) != v})
             self._told = state
-            counts = sum(n for kind, n in self._recording.counts.items() if kind != "infer")
+            counts = self._events_so_far()
             if counts > self._told_events:
                 events = self._recording.events[self._told_events - counts :]
                 message["events"] = _short(_spread(events, _MOST_NEW_EVENTS))
@@ -117,12 +118,16 @@ class Feed:
             newest = self._recording.history.since(self._told_s)
             if newest:
                 self._told_s = newest[-1].time_s
+            self._told_events = self._events_so_far()
             return self.all()
 
     @property
     def told_s(self) -> float:
         """When the newest sample that was told was taken, in seconds since the beginning."""
         return self._told_s - self._recording.begun_s
+
+    def _events_so_far(self) -> int:
+        return sum(n for kind, n in self._recording.counts.items() if kind != "infer")
 
     def _known_frames(self, until_s: float) -> list[Frame]:
         frames = self._recording.history.since(time.monotonic() - LONGEST_S)

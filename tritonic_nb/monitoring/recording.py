@@ -164,6 +164,8 @@ class Recording(render.Described):
                 self._ended_s = time.monotonic()
                 self._sources = ()  # with what they hold of a session
             notify, self._notify = self._notify, None
+        if self._subscription is not None:  # which somebody may have resumed meanwhile
+            self._subscription.close()
         if ends and notify is not None:
             notify()
 
