@@ -89,6 +89,7 @@ if TYPE_CHECKING:  # ipywidgets is imported when something is shown
 __all__ = ["ModelStatus", "ServerAddress", "Session"]
 
 _MOST_TENSORS_SHOWN = 8  # of each kind, in what a session says of itself
+_MOST_MODELS_TOLD = 30
 _MOST_GROWTHS = 3  # of an output in one inference; each runs the model once more
 
 _P = ParamSpec("_P")
@@ -1813,7 +1814,7 @@ def _make_ready(transport: Transport, model: str, version: str, load: bool) -> N
         raise ModelNotFoundError(
             f"the server's repository has no model {model!r}",
             (f"did you mean {close[0]!r}? " if close else "")
-            + f"It has {', '.join(names) or 'no models'}",
+            + f"It has {_some_of(names) or 'no models'}",
         )
     ready = [m.version for m in found if m.state == "READY"]
     if version and ready:
@@ -1835,6 +1836,12 @@ def _make_ready(transport: Transport, model: str, version: str, load: bool) -> N
             "its configuration or folder cannot be read; the server's log tells why "
             "(server.log for an embedded one)",
         ) from error
+
+
+def _some_of(names: Sequence[str]) -> str:
+    """Return the first of a server's models, in words: it may have hundreds."""
+    told, more = names[:_MOST_MODELS_TOLD], len(names) - _MOST_MODELS_TOLD
+    return ", ".join(told) + (f" and {more} more: session.models()" if more > 0 else "")
 
 
 def _with_model_of(before: ModelSpec, setup: Setup) -> Setup:

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,23 @@ def test_an_unknown_model_is_a_problem_of_the_models_part(
     assert state.problem.place == "model"
     assert "did you mean 'identity_fp32'" in state.problem.remedy
     assert state.session.model_info.name == "identity_fp32"
+
+
+@pytest.mark.skipif(bool(TEST_URL), reason="the server that TRITONIC_NB_TEST_URL names is not ours")
+def test_of_hundreds_of_models_an_error_names_some() -> None:
+    """The list offers all of them; what is said of an unknown one stays short."""
+    with tritonic_nb.serve() as server:
+        for number in range(300):
+            folder = Path(str(server.repository)) / f"model_{number:03}"
+            (folder / "1").mkdir(parents=True)
+            (folder / "config.pbtxt").write_text('backend: "python"')
+        with server.session(model="identity_fp32") as session:
+            chooser = session.widgets.model
+            assert eventually(lambda: len(chooser._list.options) > 300)
+            settle(chooser.state, lambda: chooser.state.choose_model("no such model"))
+            assert chooser.state.problem is not None
+            assert len(chooser.state.problem.remedy) < 1000
+            assert "more: session.models()" in chooser.state.problem.remedy
 
 
 def test_an_address_where_nobody_listens_is_a_problem(
