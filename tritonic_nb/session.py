@@ -1427,7 +1427,8 @@ class Session(render.Described):
         """
         from tritonic_nb.widgets.namespace import SessionWidgets
 
-        with self._open():
+        self._usable()
+        with self._switching:  # and not the other lock, which a load has for minutes
             if self._widgets is None:
                 self._widgets = SessionWidgets(self, self._events)
             return self._widgets
