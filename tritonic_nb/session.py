@@ -451,7 +451,8 @@ class Session(render.Described):
                 self._close_other_links()
                 raise
             self._cleared = cleared
-            self._events.note("switch", f"server: {self.url}")
+            without = f"; no model is in use: {setup.unchosen}" if setup.unchosen else ""
+            self._events.note("switch", f"server: {self.url}{without}")
             self._views.drop()
             self._close_other_links()
             if self._closing:  # by another thread, which did not know of this link
@@ -1426,7 +1427,8 @@ class Session(render.Described):
         """
         from tritonic_nb.widgets.namespace import SessionWidgets
 
-        with self._open():
+        self._usable()
+        with self._switching:  # and not the other lock, which a load has for minutes
             if self._widgets is None:
                 self._widgets = SessionWidgets(self, self._events)
             return self._widgets

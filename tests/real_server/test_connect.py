@@ -218,7 +218,9 @@ def test_the_model_is_not_there(
         session.infer(SMALL)
     for shown in (repr(session), session._repr_html_()):
         assert "none: the server" in shown
-    assert [e.text for e in record.events if e.kind == "switch"] == [f"server: {session.url}"]
+    (switch,) = (e.text for e in record.events if e.kind == "switch")
+    assert switch.startswith(f"server: {session.url}; no model is in use: ")
+    assert "'sleeper'" in switch
     session.use("teller")
     assert "none:" not in repr(session)
     assert number(session) == 2

@@ -407,6 +407,31 @@ def test_who_looks_while_another_leaves_is_told(
     state.leave()
 
 
+def test_widgets_are_made_while_a_model_loads(open_session: Open) -> None:
+    """A cell that asks for a panel does not wait for what another thread does to the session."""
+    session = open_session("identity_fp32")
+    busy, over = threading.Event(), threading.Event()
+
+    def load_for_long() -> None:
+        with session._lock:
+            busy.set()
+            over.wait(20)
+
+    other = threading.Thread(target=load_for_long)
+    other.start()
+    assert busy.wait(20)
+    made: list[Any] = []
+    asking = threading.Thread(target=lambda: made.append(session.panel()))
+    asking.start()
+    asking.join(10)
+    there = list(made)
+    over.set()
+    other.join()
+    asking.join()
+    assert there
+    made[0].close()
+
+
 def test_nobody_looks_and_the_thread_ends(open_session: Open) -> None:
     """With the last who looks the thread is gone, and the session tells nobody any more."""
     session = open_session("identity_fp32")
@@ -499,6 +524,14 @@ def test_the_model_chooser_offers_what_the_server_has(open_session: Open) -> Non
     session.use("identity_fp32")
     assert eventually(lambda: chooser._list.value == "identity_fp32")
     assert {v: k for k, v in chooser._list.options}["simple"] == "simple (ready)"
+    chooser.close()
+
+
+def test_versions_are_in_the_order_of_their_numbers(open_session: Open) -> None:
+    """Version 10 comes after version 2."""
+    chooser = open_session("identity_fp32").widgets.model
+    chooser._show_versions(["10", "2", "1"])
+    assert [version for _, version in chooser._versions.options] == ["", "1", "2", "10"]
     chooser.close()
 
 

@@ -79,7 +79,10 @@ class ModelChooser(StateView):
         self._unload.disabled = not ready
 
     def _show_versions(self, versions: list[str]) -> None:
-        options = [("the server's choice", _ANY), *((each, each) for each in sorted(versions))]
+        options = [
+            ("the server's choice", _ANY),
+            *((each, each) for each in sorted(versions, key=_as_number)),
+        ]
         if list(self._versions.options) != options:
             self._versions.options = options
         self._versions.layout.display = (
@@ -104,6 +107,11 @@ class ModelChooser(StateView):
             (each.state.lower() for each in _by_name(now.models).get(now.model.name, ())), ""
         )
         return f"{now.model.name}: {now.model.backend}{batch}{f', {state}' if state else ''}"
+
+
+def _as_number(version: str) -> tuple[int, str]:
+    """Put version 10 after version 2."""
+    return (int(version) if version.isdecimal() else -1), version
 
 
 def _by_name(models: tuple[ModelStatus, ...]) -> dict[str, list[ModelStatus]]:
