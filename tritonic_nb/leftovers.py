@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
-from collections.abc import Container, Sequence
+import time
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from tritonic_nb import render
 from tritonic_nb.choice import try_region
@@ -27,7 +30,13 @@ __all__ = ["Leftovers", "ServerRegion", "ServerRegionListing", "find_leftovers",
 THIS_SESSION, ANOTHER_SESSION = "this session", "another session"
 ORPHAN, SOMEBODY_ELSE = "orphan", "somebody else"
 
+_GOOD_FOR_S = 60.0
+
 _log = logging.getLogger("tritonic_nb.session")
+
+# Whether servers have our /dev/shm, and when that was found out: a panel asks again and again,
+# and to find out takes registering a region.
+_shared: WeakKeyDictionary[Transport, tuple[float, bool]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -190,7 +199,7 @@ def server_regions(transport: Transport, own: Container[str] = ()) -> ServerRegi
     """
     listed = _listed(transport)
     ours = {} if sys.platform != "linux" else _owners(listed)
-    dead = _dead(transport, listed) if ours else ()
+    dead = _dead(listed, lambda: _shared_memory_known(transport)) if ours else ()
     return ServerRegionListing(
         replace(region, owner=_owner(region.name, own, ours, dead), pid=ours.get(region.name))
         for region in listed
@@ -208,7 +217,7 @@ def _owner(name: str, own: Container[str], ours: Container[str], dead: Container
 def _registered(transport: Transport) -> dict[str, MemoryKind]:
     """Return the names of dead sessions' regions that a server has registered, with their kind."""
     listed = _listed(transport)
-    dead = _dead(transport, listed)
+    dead = _dead(listed, lambda: _shares_memory(transport))
     return {
         region.name: "system" if region.kind is SharedMemoryType.SYSTEM else "cuda"
         for region in listed
@@ -216,7 +225,7 @@ def _registered(transport: Transport) -> dict[str, MemoryKind]:
     }
 
 
-def _dead(transport: Transport, listed: Sequence[ServerRegion]) -> set[str]:
+def _dead(listed: Sequence[ServerRegion], shares_memory: Callable[[], bool]) -> set[str]:
     """Return the names of those of a server's regions whose session is dead."""
     from tritonic_nb.memory.orphans import is_orphan
 
@@ -230,7 +239,7 @@ def _dead(transport: Transport, listed: Sequence[ServerRegion]) -> set[str]:
         for region in listed
         if region.kind is SharedMemoryType.SYSTEM
     )
-    if gone and not (same_memory or _shares_memory(transport)):
+    if gone and not (same_memory or shares_memory()):
         gone = []
     return {*(name for name, is_dead in dead.items() if is_dead), *gone}
 
@@ -288,6 +297,16 @@ def _runs(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+def _shared_memory_known(transport: Transport) -> bool:
+    """Return the same as :func:`_shares_memory`, as it was found out in the last minute."""
+    now = time.monotonic()
+    told_s, shares = _shared.get(transport, (-math.inf, False))
+    if now - told_s > _GOOD_FOR_S:
+        shares = _shares_memory(transport)
+        _shared[transport] = now, shares
+    return shares
 
 
 def _shares_memory(transport: Transport) -> bool:

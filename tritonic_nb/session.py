@@ -519,7 +519,8 @@ class Session(render.Described):
         Notes
         -----
         Where a region's file is gone and its process, too, it is tried whether the server
-        has the same ``/dev/shm``, with a small region that is removed again.
+        has the same ``/dev/shm``, with a small region that is removed again; what came of it
+        holds for a minute.
         """
         self._usable()
         return server_regions(self._transport, {region.name for region in self.regions})

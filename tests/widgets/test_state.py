@@ -480,6 +480,27 @@ def test_a_killed_server_is_seen_and_its_return(tmp_path: Any) -> None:
         state.leave()
 
 
+@pytest.mark.skipif(bool(TEST_URL), reason="the server that TRITONIC_NB_TEST_URL names is not ours")
+def test_a_server_that_hangs_is_told_and_left(server: Any) -> None:
+    """It is away after some seconds, and the way to another one is free meanwhile."""
+    with (
+        tritonic_nb.serve() as hanging,
+        hanging.session(model="identity_fp32", shared_memory="none") as session,
+    ):
+        state = SessionState(session, session._events)
+        state.look()
+        assert eventually(lambda: state.now.models != ())
+        os.kill(hanging.pid, signal.SIGSTOP)
+        try:
+            assert eventually(lambda: "has not answered" in state.now.away)
+            state.session.connect(server, "identity_fp32")
+            assert eventually(lambda: state.now.away == "", within_s=10)
+            assert np.array_equal(session.infer(one())["OUTPUT0"], one())
+        finally:
+            os.kill(hanging.pid, signal.SIGCONT)
+        state.leave()
+
+
 # Choosers, as models without a browser
 
 

@@ -20,20 +20,19 @@ from typing import Any, TypeVar
 
 import traitlets
 
-from tritonic_nb.errors import NoReplyError, SessionClosedError, TritonicError, brief
+from tritonic_nb.errors import SessionClosedError, TritonicError, brief
 from tritonic_nb.leftovers import ServerRegion
 from tritonic_nb.memory import RegionDescriptor, SharedMemoryType
 from tritonic_nb.monitoring import Devices, Event, EventHook, EventRecord
 from tritonic_nb.session import ModelStatus, ServerAddress, Session
 from tritonic_nb.tensors import ModelSpec, TensorSpec
+from tritonic_nb.widgets.server_watch import ServerAnswer, ServerWatch
 from tritonic_nb.widgets.written import sizes_in
 
 __all__ = ["Doing", "Problem", "SessionState", "Snapshot", "sized"]
 
-_POLL_S = 2.0
-_POLL_SHARE = 0.05  # of the thread's time that asking a slow server may take
 _SETTLE_S = 0.05  # events come in groups: an inference may register five regions
-_LONGEST_WAIT_S = 2.0  # at the end, for an action that is on its way
+_LONGEST_WAIT_S = 2.0  # at the end, for an action that is on its way; and for a server's answer
 _MOST_EVENTS = 100
 
 _Size = TypeVar("_Size")
@@ -167,7 +166,7 @@ class SessionState(traitlets.HasTraits):
         self._servers: dict[str, ServerAddress] = {}
         self._viewers = 0
         self._thread: threading.Thread | None = None
-        self._poll_s = -1e9  # when the server is to be asked next
+        self._server = ServerWatch(session, self._answered)
         self._clock = time.time() - time.monotonic()
         self._refresh()
 
@@ -180,7 +179,7 @@ class SessionState(traitlets.HasTraits):
             if self._viewers > 1 or self._latest.closed:
                 return
             self._hook.start(self._record, self._session_ended)
-            self._poll_s = -1e9
+            self._server.ask_soon()
             self._start()
         self._refresh()
 
@@ -196,6 +195,7 @@ class SessionState(traitlets.HasTraits):
             self._wake.set()
             if thread is not None and thread is not threading.current_thread():
                 thread.join(_LONGEST_WAIT_S)
+                self._server.end(_LONGEST_WAIT_S)
 
     # What can be done
 
@@ -302,8 +302,7 @@ class SessionState(traitlets.HasTraits):
 
     def refresh(self) -> None:
         """Ask the server again, now."""
-        with self._lock:
-            self._poll_s = -1e9
+        self._server.ask_soon()
         self._wake.set()
 
     def _do(self, place: str, text: str, job: Callable[[], object]) -> None:
@@ -343,7 +342,7 @@ class SessionState(traitlets.HasTraits):
 
     def _run(self) -> None:
         while True:
-            self._wake.wait(max(0.0, self._poll_s - time.monotonic()))
+            self._wake.wait(max(0.0, self._server.due_s - time.monotonic()))
             with self._lock:
                 if self._latest.closed or not (self._viewers or self._line):
                     self._thread = None
@@ -355,19 +354,18 @@ class SessionState(traitlets.HasTraits):
             self._wake.clear()  # before it looks: what happens meanwhile wakes it again
             if not self._line:
                 time.sleep(_SETTLE_S)
-                self._look_again(asking=time.monotonic() >= self._poll_s)
+                if time.monotonic() >= self._server.due_s:
+                    self._server.ask()
+                self._look_again()
 
-    def _look_again(self, *, asking: bool) -> None:
-        """Look at the session, and ask the server if it is time; whatever comes of it."""
+    def _look_again(self) -> None:
+        """Look at the session, whatever comes of it."""
         try:
-            if asking:
-                self._poll()
             self._refresh()
         except SessionClosedError:
             pass
         except Exception:  # a fault of ours, or of one who observes: the thread goes on
             _log.exception("the session at %s could not be looked at", self._latest.url)
-            self._poll_s = max(self._poll_s, time.monotonic() + _POLL_S)
 
     def _act(self, action: _Action) -> None:
         problem = None
@@ -383,7 +381,8 @@ class SessionState(traitlets.HasTraits):
                 f"{action.doing.text} failed: {type(error).__name__}: {brief(str(error))}",
                 "this is a fault of tritonic_nb; the log of tritonic_nb.widgets has the details",
             )
-        self._look_again(asking=True)
+        self._server.ask(_LONGEST_WAIT_S)
+        self._look_again()
         if problem is not None or self.problem is action.before:
             self.problem = problem  # and what failed since it was asked for stays said
         with self._lock:
@@ -391,34 +390,23 @@ class SessionState(traitlets.HasTraits):
         self._tell_doing()
         self.settled += 1
 
-    def _poll(self) -> None:
-        """Ask the server what it has; whether it answers shows at the same time."""
-        started = time.monotonic()
-        found = {"away": "", "models_reason": "", "server_regions_reason": ""}
-        lists: dict[str, tuple[object, ...]] = {}
-        for name, ask in (
-            ("models", self.session.models),
-            ("server_regions", self.session.server_regions),
-        ):
-            try:
-                lists[name] = tuple(ask())
-            except SessionClosedError:
-                return
-            except NoReplyError as error:
-                found["away"] = error.message
-                break
-            except TritonicError as error:
-                lists[name] = ()
-                found[f"{name}_reason"] = f"{error.message}; {error.remedy}"
-        took = time.monotonic() - started
+    def _answered(self, answer: ServerAnswer) -> None:
+        """Take note of what the server says, or that it does not."""
         was_away = self._latest.away
-        self._poll_s = time.monotonic() + max(_POLL_S, took / _POLL_SHARE)
-        self._update(**found, **lists)
-        if bool(found["away"]) != bool(was_away):
-            if found["away"]:
-                self._hook.note("error", found["away"], remedy="start the server again")
-            else:
-                self._hook.note("switch", "the server answers again")
+        if answer.away:
+            self._update(away=answer.away)
+        else:
+            self._update(
+                away="",
+                models=answer.models,
+                models_reason=answer.models_reason,
+                server_regions=answer.regions,
+                server_regions_reason=answer.regions_reason,
+            )
+        if answer.away and not was_away:
+            self._hook.note("error", answer.away, remedy="start the server again")
+        elif was_away and not answer.away:
+            self._hook.note("switch", "the server answers again")
 
     def _refresh(self) -> None:
         """Look at the session itself, which costs next to nothing."""
