@@ -74,6 +74,7 @@ DOORS = {
     "anywidget": {"widgets"},
     "ipywidgets": {"widgets"},
     "tqdm": {"render"},
+    "traitlets": {"widgets"},
     "av": {"frames"},
     "pandas": {"monitoring"},
     "findpython": {"server"},
