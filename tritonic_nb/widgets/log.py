@@ -21,8 +21,11 @@ class LogView(StateView):
     def __init__(self, state: SessionState) -> None:
         self._list = widgets.HTML()
         super().__init__(state, [self._list], "log")
+        self.layout.observe(self._changed, "display")
 
     def _show(self) -> None:
+        if self.layout.display == "none":  # in a panel, out of sight
+            return
         value = log_html(self.state.now.events)
         if self._list.value != value:
             self._list.value = value

@@ -76,7 +76,8 @@ class ModelChooser(StateView):
         ready = any(each.state == "READY" for each in listed.get(target, ()))
         self._load.description = f"Load {target}" if self._wanted else "Reload" if ready else "Load"
         self._load.disabled = not target
-        self._unload.disabled = not ready
+        # Not where it is merely not loaded: a button that was pressed would lose the focus.
+        self._unload.disabled = not target
 
     def _show_versions(self, versions: list[str]) -> None:
         options = [
@@ -100,6 +101,8 @@ class ModelChooser(StateView):
         now = self.state.now
         if now.models_reason:
             return f"the server does not tell its models: {now.models_reason}"
+        if now.away:
+            return "the server does not answer: what state its models are in is not known"
         if now.model is None:
             return "choose a model"
         batch = f", batches up to {now.model.max_batch_size}" if now.model.max_batch_size else ""

@@ -78,7 +78,6 @@ class RegionsView(StateView):
         self._sizes.layout.display = None if free else "none"
         self._sizes.placeholder = "; ".join(map(_example, free[:2]))
         self._register.disabled = now.model is None
-        self._unregister.disabled = not now.regions
         orphans = [each for each in now.server_regions if each.owner == "orphan"]
         self._clear.layout.display = None if orphans else "none"
 
