@@ -105,7 +105,7 @@ def test_the_plot_lives_and_leaves_a_picture(
 def _check_it_moves_while_busy(page: NotebookPage, plot: Locator) -> None:
     first, canvas = _samples(plot), plot.locator("canvas[role=img]").first
     pixels = canvas.evaluate(_PIXELS)
-    _until_samples(page, first + 15)  # three seconds
+    _until_samples(page, first + 25)  # five seconds
     assert page.cells.nth(1).locator(".jp-InputPrompt").inner_text() == "[*]:"
     assert canvas.evaluate(_PIXELS) != pixels
 
