@@ -102,7 +102,7 @@ class LabServer:
         deadline = time.monotonic() + _STOP_S
         while self.started_pids() and time.monotonic() < deadline:
             # Again: a page that is closed may have asked for another one just before.
-            for kernel in json.loads(self._ask("GET", "/api/kernels")):
+            for kernel in json.loads(self._ask("GET", "/api/kernels") or b"[]"):
                 self._ask("DELETE", f"/api/kernels/{kernel['id']}")
             time.sleep(0.05)
 
@@ -177,7 +177,7 @@ class LabServer:
             return False
 
     def _ask(self, method: str, path: str) -> bytes:
-        """Ask the server's API; empty where it refuses."""
+        """Ask the server's API; empty where it refuses, as while a kernel is just going."""
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=_STOP_S)
         try:
             connection.request(method, path, headers={"Authorization": f"token {self.token}"})
