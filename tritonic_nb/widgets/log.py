@@ -26,9 +26,7 @@ class LogView(StateView):
     def _show(self) -> None:
         if self.layout.display == "none":  # in a panel, out of sight
             return
-        value = log_html(self.state.now.events)
-        if self._list.value != value:
-            self._list.value = value
+        self._list.value = log_html(self.state.now.events)
 
     def _static(self) -> tuple[str, str]:
         events = self.state.now.events

@@ -44,12 +44,11 @@ class Panel(StateView):
         self._monitor: Monitor | None = None
         self._run = RunView(RunState(state.session), state)
         self._memory = widgets.VBox()
-        self._log = LogView(state)
         self._views: dict[str, widgets.Widget] = {
             "Run": self._run,
             "Regions": RegionsView(state),
             "Memory": self._memory,
-            "Log": self._log,
+            "Log": LogView(state),
         }
         self._title = widgets.HTML()
         freeze = widgets.Button(description="Freeze", layout={"width": "auto", "flex": "none"})
@@ -57,7 +56,6 @@ class Panel(StateView):
         self._tabs = widgets.ToggleButtons(options=list(self._views), description="View")
         self._tabs.add_class("tnb-tabs")
         self._tabs.observe(lambda _: self._open_view(), "value")
-        self._seen_errors = 0
         choosers: list[Shown] = [
             AddressChooser(state),
             ModelChooser(state),
@@ -81,11 +79,9 @@ class Panel(StateView):
         model = now.model.name if now.model is not None else "no model"
         title = f"{model} at {now.url}"
         alarm = '<span class="tnb-alarm"> does not answer</span>' if now.away else ""
-        value = (
+        self._title.value = (
             f'<div class="tnb tnb-title" role="heading" aria-level="3">{escape(title)}{alarm}</div>'
         )
-        if self._title.value != value:
-            self._title.value = value
 
     def _end(self) -> None:
         super()._end()

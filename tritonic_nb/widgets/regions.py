@@ -69,8 +69,7 @@ class RegionsView(StateView):
     def _show(self) -> None:
         now = self.state.now
         tables = [_own_table(now), _server_table(now)]
-        if self._tables.tables != tables:
-            self._tables.tables = tables
+        self._tables.tables = tables
         most = (now.model.max_batch_size if now.model is not None else 0) or 1
         self._batch.max = most
         self._batch.layout.display = None if most > 1 else "none"

@@ -1,7 +1,7 @@
 // Two tables with a button in each row that has something to do. All text is set as text.
 //
 // A row is {id, cells: [text, ...], action: text or "", about: text}: `about` names the button
-// for those who do not see its row. A message {action: "row", table, id} goes to the kernel.
+// for those who do not see its row. A click sends {table, id} to the kernel.
 
 const LONG = 24; // characters
 

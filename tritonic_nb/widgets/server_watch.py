@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tritonic_nb.errors import NoReplyError, SessionClosedError, TritonicError
 from tritonic_nb.leftovers import ServerRegion
@@ -17,6 +18,8 @@ __all__ = ["ServerAnswer", "ServerWatch"]
 _POLL_S = 2.0
 _POLL_SHARE = 0.05  # of the time, for a slow server
 _PATIENCE_S = 5.0  # a server that hangs keeps a question for half a minute
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger("tritonic_nb.widgets")
 
@@ -72,14 +75,14 @@ class ServerWatch:
         One that was asked elsewhere, before the session went to another server, is let be.
         """
         if self._is_open():
-            self._wait(wait_s)
+            self.wait(wait_s)
         if not self._is_open():
             self._asked_url, self._asked_s = self._session.url, time.monotonic()
             self._asking = threading.Thread(
                 target=self._ask, args=(self._asked_url,), name="tritonic_nb-asks", daemon=True
             )
             self._asking.start()
-            self._wait(wait_s)
+            self.wait(wait_s)
         self.due_s = max(self.due_s, time.monotonic() + _POLL_S)
         if self._is_open() and time.monotonic() - self._asked_s > _PATIENCE_S:
             why = f"it has not answered for {time.monotonic() - self._asked_s:.0f} s"
@@ -89,15 +92,12 @@ class ServerWatch:
         """Have the next question due at once."""
         self.due_s = 0.0
 
-    def end(self, wait_s: float) -> None:
-        """Wait so long for a question that is open; a server that hangs gets it answered later."""
-        self._wait(wait_s)
-
     def _is_open(self) -> bool:
         asking = self._asking is not None and self._asking.is_alive()
         return asking and self._asked_url == self._session.url
 
-    def _wait(self, wait_s: float) -> None:
+    def wait(self, wait_s: float) -> None:
+        """Wait so long for a question that is open; one to a server that hangs ends later."""
         if self._asking is not None and self._asking is not threading.current_thread():
             self._asking.join(wait_s)
 
@@ -117,23 +117,19 @@ class ServerWatch:
             self._told(answer)
 
     def _answer(self, url: str) -> ServerAnswer:
-        models: tuple[ModelStatus, ...] = ()
-        regions: tuple[ServerRegion, ...] = ()
-        reasons = ["", ""]
         try:
-            models = self._session.models()
+            models, models_reason = _told(self._session.models)
+            regions, regions_reason = _told(self._session.server_regions)
         except NoReplyError as error:
             return ServerAnswer(url, away=error.message)
-        except SessionClosedError:
-            raise
-        except TritonicError as error:
-            reasons[0] = f"{error.message}; {error.remedy}"
-        try:
-            regions = self._session.server_regions()
-        except NoReplyError as error:
-            return ServerAnswer(url, away=error.message)
-        except SessionClosedError:
-            raise
-        except TritonicError as error:
-            reasons[1] = f"{error.message}; {error.remedy}"
-        return ServerAnswer(url, "", tuple(models), reasons[0], tuple(regions), reasons[1])
+        return ServerAnswer(url, "", models, models_reason, regions, regions_reason)
+
+
+def _told(ask: Callable[[], tuple[_T, ...]]) -> tuple[tuple[_T, ...], str]:
+    """Return what a server tells, or nothing and why it keeps that to itself."""
+    try:
+        return tuple(ask()), ""
+    except (NoReplyError, SessionClosedError):
+        raise
+    except TritonicError as error:
+        return (), f"{error.message}; {error.remedy}"

@@ -195,7 +195,7 @@ class SessionState(traitlets.HasTraits):
             self._wake.set()
             if thread is not None and thread is not threading.current_thread():
                 thread.join(_LONGEST_WAIT_S)
-                self._server.end(_LONGEST_WAIT_S)
+                self._server.wait(_LONGEST_WAIT_S)
 
     # What can be done
 
@@ -415,7 +415,7 @@ class SessionState(traitlets.HasTraits):
         if not isinstance(server, str) and _bare(url) in _addresses(server):
             self._servers[_bare(url)] = server
         self._update(
-            url=session.url,
+            url=url,
             server=session.server_version,
             requested=session.requested_shared_memory,
             reason=session.shared_memory_reason,

@@ -88,7 +88,7 @@ class StateView(Shown):
             self._shows = True
             try:
                 self._show()
-                _set(self._status, status_html(self.state, self._place, self._hint()))
+                self._status.value = status_html(self.state, self._place, self._hint())
             except Exception:  # one view is no reason for the others to stop
                 _log.exception("a view of %s could not be drawn", self._place)
             finally:
@@ -101,11 +101,6 @@ class StateView(Shown):
     def _static(self) -> tuple[str, str]:
         text = self._hint()
         return text, f'<div class="tnb">{escape(text)}</div>'
-
-
-def _set(control: widgets.HTML, value: str) -> None:
-    if control.value != value:
-        control.value = value
 
 
 def status_html(state: SessionState, place: str, hint: str = "") -> str:
