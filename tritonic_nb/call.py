@@ -21,6 +21,7 @@ from tritonic_nb.tensors import ModelSpec, codec
 from tritonic_nb.transport import (
     InferRequest,
     InputTensor,
+    Moments,
     PreparedRequest,
     RegionSlice,
     RequestedOutput,
@@ -207,8 +208,14 @@ class Stopwatch:
         """Return the time that is left, in seconds; always some, so that it is a limit."""
         return max(0.001, self._limit_s - (time.perf_counter() - self._laps[0]))
 
-    def timings(self) -> Timings:
-        """Return the times of the four stages and of all of it."""
+    def timings(self, moments: Moments) -> Timings:
+        """Return the times of the four stages, of all of it, and of the exchange's parts.
+
+        Parameters
+        ----------
+        moments
+            When the request went and its reply came.
+        """
         begun, prepared, written, answered, ended = self._laps
         return Timings(
             (prepared - begun) * 1e3,
@@ -216,6 +223,12 @@ class Stopwatch:
             (answered - written) * 1e3,
             (ended - answered) * 1e3,
             (ended - begun) * 1e3,
+            (moments.begun - written) * 1e3,
+            (moments.sent - moments.begun) * 1e3,
+            (moments.first - moments.sent) * 1e3,
+            (moments.last - moments.first) * 1e3,
+            (answered - moments.last) * 1e3,
+            begun,
         )
 
 

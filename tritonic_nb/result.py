@@ -33,6 +33,10 @@ _HEAT_NAME = re.compile(r"activation|heat|saliency|(^|_)cam(_|$)", re.IGNORECASE
 class Timings(NamedTuple):
     """Where the time of one inference went, in milliseconds.
 
+    The first four follow one another and make up all of it. What comes after the sum are the
+    parts of `request_ms`, which follow one another too (:meth:`Session.explain
+    <tritonic_nb.Session.explain>` takes them further apart, with the server's own part).
+
     Attributes
     ----------
     prepare_ms
@@ -46,6 +50,21 @@ class Timings(NamedTuple):
         Reading the outputs.
     total_ms
         All of it.
+    encode_ms
+        Writing the request: for tensors on the wire, copying them into it. Next to nothing
+        where the same request was sent before. What had to be mended first (a region
+        registered again, an output's region grown) is part of it.
+    send_ms
+        Until the system had taken all of it; 0 with libcurl (encryption, proxies) and gRPC,
+        which do not tell: there it is part of `wait_ms`.
+    wait_ms
+        Until the reply began: the server, and the way there and back.
+    receive_ms
+        Until all of the reply had come; over gRPC it is part of `wait_ms`.
+    decode_ms
+        Reading the reply: for tensors on the wire, taking them out of it.
+    begun_s
+        When it began, in seconds of :func:`time.perf_counter`.
     """
 
     prepare_ms: float
@@ -53,6 +72,25 @@ class Timings(NamedTuple):
     request_ms: float
     copy_out_ms: float
     total_ms: float
+    encode_ms: float = 0.0
+    send_ms: float = 0.0
+    wait_ms: float = 0.0
+    receive_ms: float = 0.0
+    decode_ms: float = 0.0
+    begun_s: float = 0.0
+
+    def stages(self) -> dict[str, float]:
+        """Return the stages in their order, in milliseconds; together they are all of it."""
+        return {
+            "prepare": self.prepare_ms,
+            "copy in": self.copy_in_ms,
+            "encode": self.encode_ms,
+            "send": self.send_ms,
+            "wait": self.wait_ms,
+            "receive": self.receive_ms,
+            "decode": self.decode_ms,
+            "copy out": self.copy_out_ms,
+        }
 
     def __str__(self) -> str:
         return (

@@ -1125,7 +1125,7 @@ class Session(render.Described):
             version=reply.version,
             request_id=reply.request_id,
             outputs=cast("Mapping[str, npt.NDArray[Any]]", arrays),  # or much like them
-            timings=watch.timings(),
+            timings=watch.timings(reply.moments),
             places=places,
             wire_nbytes=reply.sent_nbytes + reply.received_nbytes,
             images=prepared.images,

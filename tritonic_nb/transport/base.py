@@ -19,6 +19,7 @@ __all__ = [
     "InferRequest",
     "InputTensor",
     "MemoryKind",
+    "Moments",
     "OutputTensor",
     "PreparedRequest",
     "RegionSlice",
@@ -54,12 +55,39 @@ class Request:
     body: bytes = b""
 
 
+class Moments(NamedTuple):
+    """When a request was sent and its reply came, in seconds of :func:`time.perf_counter`.
+
+    Attributes
+    ----------
+    begun
+        The sending began (opening a connection included).
+    sent
+        The system had taken all of the request. Where that is not known (libcurl, gRPC) it is
+        the same as `begun`.
+    first
+        The first bytes of the reply had come. Where that is not known (gRPC) it is the
+        same as `last`.
+    last
+        All of it had come.
+    """
+
+    begun: float
+    sent: float
+    first: float
+    last: float
+
+
+NO_MOMENTS = Moments(0.0, 0.0, 0.0, 0.0)
+
+
 class Reply(NamedTuple):
     """One HTTP reply; `headers` has its names in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    moments: Moments = NO_MOMENTS
 
 
 class Engine(Protocol):
@@ -188,6 +216,8 @@ class InferReply(NamedTuple):
         By name, in the server's order.
     sent_nbytes, received_nbytes
         The bodies of the request and the reply, in bytes.
+    moments
+        When it went and came.
     """
 
     model: str
@@ -196,6 +226,7 @@ class InferReply(NamedTuple):
     outputs: Mapping[str, OutputTensor]
     sent_nbytes: int
     received_nbytes: int
+    moments: Moments
 
 
 class Transport(Protocol):

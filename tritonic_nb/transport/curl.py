@@ -19,7 +19,7 @@ import pycurl
 
 from tritonic_nb.errors import ServerTimeoutError, ServerUnreachableError
 from tritonic_nb.transport.address import SSLOptions, is_loopback, without_password
-from tritonic_nb.transport.base import Reply, Request
+from tritonic_nb.transport.base import Moments, Reply, Request
 from tritonic_nb.transport.engine import (
     CONNECT_TIMEOUT_S,
     WAKE_S,
@@ -188,11 +188,20 @@ class _Connection:
             curl.setopt(pycurl.HTTPGET, 1)
         curl.setopt(pycurl.WRITEFUNCTION, received.append)
         curl.setopt(pycurl.HEADERFUNCTION, header_lines.append)
+        begun = time.perf_counter()
         self._run()
+        ended = time.perf_counter()
+        # On libcurl's own clock, and since it began; it does not tell when all was sent.
+        first = min(begun + curl.getinfo(pycurl.STARTTRANSFER_TIME), ended)
         self._used = True
         if message.method == "POST":
             curl.setopt(pycurl.POSTFIELDS, b"")  # a large body is not kept until the next call
-        return Reply(curl.getinfo(pycurl.RESPONSE_CODE), _parse(header_lines), b"".join(received))
+        return Reply(
+            curl.getinfo(pycurl.RESPONSE_CODE),
+            _parse(header_lines),
+            b"".join(received),
+            Moments(begun, begun, first, ended),
+        )
 
     def usable(self) -> bool:
         """Whether the kept connection is still open, and silent as it should be."""

@@ -34,6 +34,7 @@ from tritonic_nb.transport.base import (
     InferReply,
     InferRequest,
     MemoryKind,
+    Moments,
     OutputTensor,
     PreparedRequest,
     RegionSlice,
@@ -255,9 +256,11 @@ class GrpcTransport:
             As :meth:`~tritonic_nb.transport.channel.Channel.call` tells.
         """
         doing = doing_inference(prepared.request)
+        begun = time.perf_counter()
         data = self._send("ModelInfer", prepared.message, timeout_s, doing)
+        ended = time.perf_counter()
         try:
-            return self._infer_reply(data, prepared)
+            return self._infer_reply(data, prepared, Moments(begun, begun, ended, ended))
         except Exception as error:  # whatever reading it raises that is not of its form
             raise unreadable(doing, error) from error
 
@@ -321,7 +324,9 @@ class GrpcTransport:
         _set_parameters(written.parameters, request)
         return written
 
-    def _infer_reply(self, data: bytes, prepared: PreparedRequest) -> InferReply:
+    def _infer_reply(
+        self, data: bytes, prepared: PreparedRequest, moments: Moments
+    ) -> InferReply:
         reply = self._pb.ModelInferResponse.FromString(data)
         check_output_names([output.name for output in reply.outputs])
         contents = list(reply.raw_output_contents)
@@ -339,6 +344,7 @@ class GrpcTransport:
             },
             sent_nbytes=prepared.nbytes,
             received_nbytes=len(data),
+            moments=moments,
         )
 
 

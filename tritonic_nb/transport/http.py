@@ -430,7 +430,13 @@ def _infer_reply(reply: Reply, sent_nbytes: int) -> InferReply:
     if at != len(reply.body):
         raise ValueError(f"{len(reply.body) - at} bytes after the outputs")
     return InferReply(
-        head.model, head.version, head.request_id, outputs, sent_nbytes, len(reply.body)
+        head.model,
+        head.version,
+        head.request_id,
+        outputs,
+        sent_nbytes,
+        len(reply.body),
+        reply.moments,
     )
 
 

@@ -24,7 +24,7 @@ import httptools
 
 from tritonic_nb.errors import NoReplyError
 from tritonic_nb.transport.address import SSLOptions, login_header, without_password
-from tritonic_nb.transport.base import Reply, Request
+from tritonic_nb.transport.base import Moments, Reply, Request
 from tritonic_nb.transport.engine import (
     CONNECT_TIMEOUT_S,
     WAKE_S,
@@ -94,12 +94,13 @@ class SocketEngine:
         ServerTimeoutError
             If the reply is not complete in time.
         """
+        begun = time.perf_counter()
         deadline = time.monotonic() + timeout_s
         connection = self._kept.take()
         try:
             if connection.socket is None:
                 connection.open(self._address, min(timeout_s, CONNECT_TIMEOUT_S))
-            reply = connection.exchange(message, deadline)
+            reply = connection.exchange(message, deadline, begun)
         except (OSError, httptools.HttpParserError) as error:
             connection.close()
             raise self._mapped(error, connection, timeout_s) from error
@@ -171,8 +172,8 @@ class _Connection:
         opened.setblocking(False)
         self._poll.register(opened, select.POLLIN)
 
-    def exchange(self, message: bytes, deadline: float) -> Reply:
-        """Send a message and return the reply.
+    def exchange(self, message: bytes, deadline: float, begun: float) -> Reply:
+        """Send a message and return the reply, which tells that it began at `begun`.
 
         Raises
         ------
@@ -184,17 +185,21 @@ class _Connection:
         self.sent = self.reusable = False
         reading = self._reading
         whole = self._send(message, deadline)
+        sent = time.perf_counter()
+        first = 0.0
         while not reading.complete:
             count = self._receive(deadline)
+            first = first or time.perf_counter()
             if not count and reading.ends_with_connection():
                 break
             if not count:
                 raise ConnectionResetError("the connection ended before the reply did")
             reading.feed(self._chunk[:count])
         self.reusable = whole and reading.leaves_connection()
+        moments = Moments(begun, sent, first, time.perf_counter())
         reply = reading.reply()
         reading.start()  # a large reply is not kept until the next one
-        return reply
+        return Reply(reply.status, reply.headers, reply.body, moments)
 
     def usable(self) -> bool:
         """Whether the connection is still open, and silent as it should be."""

@@ -14,7 +14,7 @@ import traitlets
 from tritonic_nb import samples
 from tritonic_nb.errors import ArgumentError, TensorShapeError, TritonicError, brief
 from tritonic_nb.images import PRESETS, ImageTransform
-from tritonic_nb.result import InferenceResult, Timings
+from tritonic_nb.result import InferenceResult
 from tritonic_nb.session import Session
 from tritonic_nb.tensors import ModelSpec, TensorSpec
 from tritonic_nb.widgets.examples import EXAMPLES
@@ -497,7 +497,7 @@ class RunState(traitlets.HasTraits):
         times_ms: deque[float] | None = None,
     ) -> None:
         self._tell("error", None)
-        self._tell("stages", _stages(result.timings))
+        self._tell("stages", tuple(result.timings.stages().items()))
         self._tell("rate", _rate(ends or ()))
         self._tell("latency_ms", statistics.median(times_ms) if times_ms else 0.0)
         self._tell("result", result)
@@ -584,15 +584,6 @@ def _field(name: str, value: Any) -> Any:
 def _number(text: str) -> float:
     above, slash, below = text.partition("/")
     return float(above) / float(below) if slash else float(above)
-
-
-def _stages(timings: Timings) -> tuple[tuple[str, float], ...]:
-    """Return a run's stages in their order, without the sum."""
-    return tuple(
-        (name.removesuffix("_ms").replace("_", " "), value)
-        for name, value in timings._asdict().items()
-        if name != "total_ms"
-    )
 
 
 def _rate(ends: Any) -> float:
