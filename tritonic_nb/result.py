@@ -166,6 +166,8 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
     source
         The file, and the frame of it, that the input came from; None unless
         :meth:`Session.stream <tritonic_nb.Session.stream>` read it.
+    reply_nbytes
+        The body of the reply, in bytes; the rest of `wire_nbytes` is the request's.
     """
 
     model: str
@@ -179,6 +181,7 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
     transform: ImageTransform | None = None
     labels: Sequence[str] | None = None
     source: FrameSource | None = None
+    reply_nbytes: int = 0
 
     # Two results are the same only if they are one: arrays have no single truth value.
     __eq__ = object.__eq__

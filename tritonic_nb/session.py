@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, cast
 
 import numpy.typing as npt
 
-from tritonic_nb import flight, render
+from tritonic_nb import flight, measuring, render
 from tritonic_nb.attribute import attribute
 from tritonic_nb.call import Call, Link, Options, Setup, Stopwatch, checked_timeout, places_of
 from tritonic_nb.choice import Choice, choose, try_region
@@ -40,10 +40,12 @@ from tritonic_nb.errors import (
     brief,
     check_whole,
 )
+from tritonic_nb.examples import example_inputs
 from tritonic_nb.frames import open_frames
 from tritonic_nb.images import ImageTransform
 from tritonic_nb.inputs import OPTIONS, Prepared, noted, prepare, transform_of
 from tritonic_nb.leftovers import Leftovers, ServerRegion, find_leftovers, server_regions
+from tritonic_nb.measuring import Bench, Comparison, Explanation, Sweep
 from tritonic_nb.memory import (
     Region,
     RegionDescriptor,
@@ -57,6 +59,7 @@ from tritonic_nb.monitoring import (
     Devices,
     EventHook,
     Recording,
+    descendants,
     device_holders_text,
     devices,
     holders_text,
@@ -1091,7 +1094,33 @@ class Session(render.Described):
         sent again (never for a model with sequences, whose unsized outputs stay
         on the wire).
         """
-        setup = self._usable()
+        given = {} if parameters is None else {"parameters": parameters}
+        return self._infer_by(
+            self._usable(),
+            inputs,
+            named,
+            outputs=outputs,
+            transform=transform,
+            copy=copy,
+            timeout=timeout,
+            options=Options(
+                request_id, sequence_id, sequence_start, sequence_end, priority, **given
+            ),
+        )
+
+    def _infer_by(
+        self,
+        setup: Setup,
+        inputs: Any,
+        named: Mapping[str, Any],
+        *,
+        outputs: Sequence[str] | None,
+        transform: ImageTransform | str | None,
+        copy: bool,
+        timeout: float | None,
+        options: Options,
+    ) -> InferenceResult:
+        """Run the model once by a setup, the session's own or one beside it."""
         link = setup.link
         watch = Stopwatch(self._timeout_s if timeout is None else checked_timeout(timeout))
         filled, lent = ({}, {}) if inputs is not None or named else self._views.given(link.held)
@@ -1099,8 +1128,6 @@ class Session(render.Described):
         routine, prepared = self._understood(
             setup, filled or inputs, named, outputs, transform, in_place=in_place
         )
-        given = {} if parameters is None else {"parameters": parameters}
-        options = Options(request_id, sequence_id, sequence_start, sequence_end, priority, **given)
         call = Call(setup, setup.chosen, prepared.tensors, routine, lent, in_place, options)
         watch.lap()
         with link.regions.slot() as slot:
@@ -1131,7 +1158,246 @@ class Session(render.Described):
             images=prepared.images,
             transform=prepared.transform,
             labels=call.model.labels,
+            reply_nbytes=reply.received_nbytes,
         )
+
+    # Measuring
+
+    def compare(
+        self,
+        inputs: Any = None,
+        /,
+        ways: Any = measuring.WAYS,
+        *,
+        seconds: float = 10.0,
+        precision: float = 0.05,
+        copy: bool = True,
+        outputs: Sequence[str] | None = None,
+        transform: ImageTransform | str | None = None,
+        timeout: float | None = None,
+        progress: bool = True,
+        **named: Any,
+    ) -> Comparison:
+        """Measure which way is the fastest for these inputs: the wire, system or CUDA memory.
+
+        The same inferences go over each way that works here, in turns and in random order, each
+        round over another connection, so that what disturbs the machine disturbs all ways
+        alike. It ends when the intervals of the ratios are narrow, or the time is up; Ctrl-C ends
+        it with what has been found. The session itself, its regions and the way that it
+        uses, stay as they are.
+
+        Parameters
+        ----------
+        inputs, named
+            As for :meth:`infer`. Pictures become tensors once, beforehand. Where nothing is
+            given, what lies in :attr:`inputs`; and where nothing does, random values, with one
+            for each dynamic dimension.
+        ways
+            Some of ``"none"`` (over the wire), ``"system"`` and ``"cuda"``; or pairs of them,
+            for the inputs and the outputs: ``("system", "none")``. The first that works here is
+            what the others are compared with. The same one twice tells how much chance there is.
+        seconds
+            The time limit, up to 3600. Every way has its turn at least once.
+        precision
+            How narrow the intervals of 95 % confidence shall be: 0.05 means 5 % to either side.
+        copy
+            Whether results are copied out of shared memory, as for :meth:`infer`.
+        outputs, transform, timeout
+            As for :meth:`infer`.
+        progress
+            Whether to show the rounds as they go by.
+
+        Returns
+        -------
+        Comparison
+            The medians, p99, throughput, processor time, memory and bytes of each way, ratios
+            with intervals, a verdict in plain words, and a picture of it.
+
+        Raises
+        ------
+        SharedMemoryError, RestrictedApiError
+            If none of the ways works here. (Those that do not, while others do, are left out, and
+            the comparison says why.)
+        ServerRefusedError
+            If the outputs differ between the ways.
+        ArgumentError
+            If an argument is out of range, or the model keeps sequences, which must not get a
+            request twice.
+        TritonicError
+            As :meth:`infer` raises.
+
+        Examples
+        --------
+        >>> session.compare(images=batch).verdict
+        "system shared memory is 3.2 times as fast as the wire. For model 'resnet50' at batch 8 ..."
+        """
+        setup = self._usable()
+        effort = measuring.checked_effort(seconds, precision, self._server_pids())
+        tensors, batch = self._tensors(setup, inputs, named, transform)
+        bench = self._bench(setup, outputs=outputs, copy=copy, timeout=timeout)
+        return measuring.compare(
+            bench, ways, tensors, batch=batch, effort=effort, progress=progress
+        )
+
+    def sweep(
+        self,
+        inputs: Any = None,
+        /,
+        *,
+        batch: Iterable[int] | None = None,
+        sizes: Iterable[int] | None = None,
+        ways: Any = measuring.WAYS,
+        seconds: float = 30.0,
+        precision: float = 0.05,
+        copy: bool = True,
+        outputs: Sequence[str] | None = None,
+        transform: ImageTransform | str | None = None,
+        timeout: float | None = None,
+        progress: bool = True,
+        **named: Any,
+    ) -> Sweep:
+        """Compare ways over sizes, and find out from which size on one pays.
+
+        Parameters
+        ----------
+        inputs, named
+            As for :meth:`compare`; their elements are repeated, or cut off, to the sizes.
+        batch
+            The batches to measure.
+        sizes
+            Instead of batches, the bytes of all inputs together: the last dynamic dimension of
+            each input is stretched; of a model without one, the batch.
+        ways, precision, copy, outputs, transform, timeout, progress
+            As for :meth:`compare`.
+        seconds
+            The time limit of all sizes together. Where the ways cross between two sizes,
+            two more are measured between them.
+
+        Returns
+        -------
+        Sweep
+            The comparisons by size, the crossing point, a verdict in plain words, and a
+            picture of time and bandwidth against size.
+
+        Raises
+        ------
+        ArgumentError
+            If neither batches nor sizes are given, or both, or the model has one size only.
+        TritonicError
+            As :meth:`compare` raises.
+
+        Examples
+        --------
+        >>> session.sweep(sizes=[4_096, 65_536, 1_000_000, 16_000_000])
+        """
+        if (batch is None) == (sizes is None):
+            raise ArgumentError(
+                "a sweep goes over batches or over sizes",
+                "give batch=[1, 2, 4] or sizes=[4096, 65536, 1000000]",
+            )
+        by = "batch" if sizes is None else "size"
+        chosen = measuring.checked_sizes(batch if sizes is None else sizes, by)
+        setup = self._usable()
+        effort = measuring.checked_effort(seconds, precision, self._server_pids())
+        tensors, _ = self._tensors(setup, inputs, named, transform)
+        bench = self._bench(setup, outputs=outputs, copy=copy, timeout=timeout)
+        return measuring.sweep(
+            bench, ways, tensors, by=by, sizes=chosen, effort=effort, progress=progress
+        )
+
+    def explain(
+        self,
+        inputs: Any = None,
+        /,
+        ways: Any = measuring.WAYS,
+        *,
+        requests: int = 40,
+        copy: bool = True,
+        outputs: Sequence[str] | None = None,
+        transform: ImageTransform | str | None = None,
+        timeout: float | None = None,
+        **named: Any,
+    ) -> Explanation:
+        """Tell where the time of one request goes, stage by stage, on both sides.
+
+        The client's stages are its own clock's; the server's are Triton's counters. An embedded
+        server also writes a trace, which tells when each stage began; so does another one on
+        this machine that was started with ``--trace-config triton,file=...`` in a folder of
+        yours. Tracing is on for the model while this runs, and off again afterwards.
+
+        Parameters
+        ----------
+        inputs, named
+            As for :meth:`infer`, pictures included; where nothing is given, as for
+            :meth:`compare`.
+        ways
+            As for :meth:`compare`; they are shown under one another.
+        requests
+            How many over each way, from 4. What is shown is the mean over the middle half of
+            them by their length.
+        copy, outputs, transform, timeout
+            As for :meth:`infer`.
+
+        Returns
+        -------
+        Explanation
+            The stages with their times and the bytes that they move, as a table and a picture,
+            and a sentence for each way on what dominates and what would help.
+
+        Raises
+        ------
+        TritonicError
+            As :meth:`compare` raises.
+
+        Examples
+        --------
+        >>> session.explain(images="photo.jpg")
+        >>> session.explain(images=batch)["system"]["copy in"].ms
+        0.31
+        """
+        setup = self._usable()
+        tensors, batch = self._tensors(setup, inputs, named, transform)
+        bench = self._bench(
+            setup, outputs=outputs, copy=copy, timeout=timeout, transform=transform, named=named
+        )
+        if inputs is None and not named:
+            bench, inputs = self._bench(setup, outputs=outputs, copy=copy, timeout=timeout), tensors
+        return measuring.explain(bench, ways, inputs, batch=batch, requests=requests)
+
+    def _tensors(
+        self,
+        setup: Setup,
+        inputs: Any,
+        named: Mapping[str, Any],
+        transform: ImageTransform | str | None,
+    ) -> tuple[dict[str, Tensor], int]:
+        """Return what is to be measured with as tensors, and the batch."""
+        model = setup.chosen
+        if inputs is None and not named:
+            filled, _ = self._views.given(setup.link.held)
+            inputs = {name: array.copy() for name, array in filled.items()} or example_inputs(model)
+        prepared = prepare(model, inputs, named, transform)
+        return dict(prepared.tensors), prepared.batch
+
+    def _bench(self, setup: Setup, **options: Any) -> Bench:
+        """Return what measuring needs of this session."""
+
+        def infer(setup: Setup, inputs: Any, **options: Any) -> InferenceResult:
+            self._usable()
+            given = {"named": {}, "transform": None, **options}
+            return self._infer_by(setup, inputs, **given, options=Options())
+
+        def new_regions() -> RegionSet:
+            return RegionSet(
+                setup.link.transport, mode=self._mode, holders=_holders, note=self._events.note
+            )
+
+        return Bench(setup, infer, new_regions, options)
+
+    def _server_pids(self) -> tuple[int, ...]:
+        """Return the server's processes, where they are known to be of this machine."""
+        pid = getattr(self.server, "pid", None)
+        return (pid, *descendants(pid)) if isinstance(pid, int) else ()
 
     # Several at a time
 

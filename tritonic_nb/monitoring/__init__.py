@@ -13,6 +13,7 @@ from tritonic_nb.monitoring.nvml import (
     devices,
     with_cuda_indices,
 )
+from tritonic_nb.monitoring.processes import cpu_s, descendants
 from tritonic_nb.monitoring.recording import Recording
 from tritonic_nb.monitoring.sampler import Reading, Source, Subscription, subscribe
 from tritonic_nb.monitoring.shmfs import ShmFile, holders_text, shm_files
@@ -30,6 +31,8 @@ __all__ = [
     "ShmFile",
     "Source",
     "Subscription",
+    "cpu_s",
+    "descendants",
     "device_holders",
     "device_holders_text",
     "devices",

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from http.client import HTTPException
-from pathlib import Path
 from typing import Protocol
 
 from tritonic_nb.monitoring.holders import printable
 from tritonic_nb.monitoring.nvml import Device, device_holders, devices
+from tritonic_nb.monitoring.processes import descendants, file_text
 from tritonic_nb.monitoring.sampler import Reading, Source
 from tritonic_nb.monitoring.shmfs import ShmFile, owner_text, shm_files
 from tritonic_nb.monitoring.triton_metrics import Metric, fetch_metrics, parse_metrics
@@ -36,7 +36,6 @@ _OWNERS_S = 5.0
 _MODELS_S = 2.0
 _METRICS_S = 1.0
 _MOST_HOLDERS = 12
-_MOST_PROCESSES = 500  # of one server
 _NO_SERVER = (
     "the server's process is not known here: it is for a server that tritonic_nb.serve() started"
 )
@@ -90,7 +89,7 @@ def room_source(room: Callable[[], Room]) -> Source:
 
 def _read_machine() -> Reading | str:
     fields = {}
-    for line in _text("/proc/meminfo").splitlines()[:5]:  # the first ones are these
+    for line in file_text("/proc/meminfo").splitlines()[:5]:  # the first ones are these
         name, _, rest = line.partition(":")
         fields[name] = rest.split()
     try:
@@ -211,7 +210,7 @@ def model_source(server_pid: Callable[[], int | None] | None) -> Source:
         server = None if server_pid is None else server_pid()
         if server is None:
             return _NO_SERVER
-        sizes = [_resident_nbytes(pid) for pid in _descendants(server)]
+        sizes = [_resident_nbytes(pid) for pid in descendants(server)]
         return Reading({"resident/models": sum(size for size in sizes if size is not None)})
 
     return Source("the server's processes", read, every_s=_MODELS_S, slow=True)
@@ -324,30 +323,5 @@ def _published_gpus(metrics: list[Metric]) -> tuple[dict[str, float], dict[str, 
 
 def _resident_nbytes(pid: int) -> int | None:
     """Return the resident memory of a process, or None where it is not to be seen."""
-    fields = _text(f"/proc/{pid}/statm").split()
+    fields = file_text(f"/proc/{pid}/statm").split()
     return int(fields[1]) * _PAGE_NBYTES if len(fields) > 1 and fields[1].isdigit() else None
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    """Give the processes that a process started, those that they started, and so on."""
-    waiting, seen = [pid], {pid}
-    while waiting and len(seen) < _MOST_PROCESSES:
-        parent = Path(f"/proc/{waiting.pop()}/task")
-        try:
-            threads = [each.name for each in parent.iterdir()]
-        except OSError:  # it has ended
-            continue
-        for thread in threads:
-            for child in _text(f"{parent}/{thread}/children").split():
-                if int(child) not in seen:
-                    seen.add(int(child))
-                    waiting.append(int(child))
-                    yield int(child)
-
-
-def _text(path: str) -> str:
-    """Return a file of the kernel's; empty if it cannot be read."""
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError:
-        return ""

@@ -32,11 +32,14 @@ class Progress:
         How many there will be; None if nobody knows.
     show
         Whether to show anything.
+    unit
+        What one of them is called.
     """
 
-    def __init__(self, total: int | None = None, *, show: bool = True) -> None:
+    def __init__(self, total: int | None = None, *, show: bool = True, unit: str = "item") -> None:
         self._total = total
         self._show = show
+        self._unit = unit
         self._done = 0
         self._started = 0.0
         self._bar: _TerminalBar | _NotebookBar | None = None
@@ -55,12 +58,12 @@ class Progress:
         error
             What ended it before the last item.
         """
-        items = f"{self._done} item{'' if self._done == 1 else 's'}"
+        items = f"{self._done} {self._unit}{'' if self._done == 1 else 's'}"
         seconds = time.perf_counter() - self._started
         if error is None:
-            rate = f", {_three_digits(self._done / seconds)} items/s" if self._done else ""
+            rate = f", {_three_digits(self._done / seconds)} {self._unit}s/s" if self._done else ""
             return f"{items} in {_three_digits(seconds)} s{rate}"
-        of = f"{self._done} of {self._total} items" if self._total is not None else items
+        of = f"{self._done} of {self._total} {self._unit}s" if self._total is not None else items
         reason = _reason(error)
         return f"stopped after {of}{': ' if reason else ''}{reason}"
 
@@ -83,11 +86,11 @@ class Progress:
     def _open(self) -> None:
         if _in_notebook():
             try:
-                self._bar = _NotebookBar(self._total)
+                self._bar = _NotebookBar(self._total, self._unit)
             except ImportError:  # no widgets here
-                self._bar = _TerminalBar(self._total)
+                self._bar = _TerminalBar(self._total, self._unit)
         elif getattr(sys.stderr, "isatty", lambda: False)():
-            self._bar = _TerminalBar(self._total)
+            self._bar = _TerminalBar(self._total, self._unit)
 
     def _try(self, show: Callable[[], None]) -> None:
         try:
@@ -100,11 +103,11 @@ class Progress:
 class _TerminalBar:
     """A bar of characters on standard error, which stays."""
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: int | None, unit: str) -> None:
         from tqdm.std import tqdm
 
         self._bar = _calm(tqdm)(
-            total=total, unit="item", file=sys.stderr, leave=True, dynamic_ncols=True
+            total=total, unit=unit, file=sys.stderr, leave=True, dynamic_ncols=True
         )
 
     def step(self) -> None:
@@ -117,13 +120,13 @@ class _TerminalBar:
 class _NotebookBar:
     """A widget, which a line of text replaces in the end: a saved one would say 0 %."""
 
-    def __init__(self, total: int | None) -> None:
+    def __init__(self, total: int | None, unit: str) -> None:
         if find_spec("ipywidgets") is None:
             raise ImportError("there is no ipywidgets")
         from IPython.display import display
         from tqdm.notebook import tqdm
 
-        self._bar = _calm(tqdm)(total=total, unit="item", display=False)
+        self._bar = _calm(tqdm)(total=total, unit=unit, display=False)
         self._handle = display(self._bar.container, display_id=True)  # type: ignore[no-untyped-call]
 
     def step(self) -> None:

@@ -123,6 +123,8 @@ class Installation:
     auto_complete
         It completes models' configurations. For a model of the Python backend that
         means to start and to stop it once more, which takes more than a second.
+    traces
+        It can write down when each request passed which stage.
     """
 
     program: Path
@@ -130,6 +132,7 @@ class Installation:
     runtime: Runtime | None
     allow_client_shm: bool
     auto_complete: bool
+    traces: bool = False
 
     @property
     def onnx_backend(self) -> str:
@@ -160,6 +163,7 @@ def find_installation(
             runtime,
             allow_client_shm=False,
             auto_complete=bool(auto_complete),
+            traces=True,
         )
     try:
         answer = subprocess.run(
@@ -186,6 +190,7 @@ def find_installation(
         None,
         allow_client_shm="--allow-client-shm" in usage,
         auto_complete=auto_complete is not False,
+        traces="--trace-config" in usage,
     )
 
 
@@ -344,6 +349,12 @@ def command_line(
         command.append("--disable-auto-complete-config")
     if installation.allow_client_shm:
         command.append("--allow-client-shm=true")
+    if installation.traces:  # off until it is switched on for a model
+        command += [
+            f"--trace-config=triton,file={repository.parent / 'trace.json'}",
+            "--trace-config=mode=triton",
+            "--trace-config=level=OFF",
+        ]
     if secret:
         command += [
             f"--http-restricted-api={RESTRICTED_APIS}:{GRPC_PREFIX}{HEADER}={secret}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tritonic_nb.transport.address import SSLOptions
+from tritonic_nb.transport.address import SSLOptions, is_loopback
 from tritonic_nb.transport.base import (
     InferReply,
     InferRequest,
@@ -32,5 +32,6 @@ __all__ = [
     "SSLOptions",
     "Transport",
     "connect",
+    "is_loopback",
     "protocol_for",
 ]

@@ -259,6 +259,15 @@ class Transport(Protocol):
     def unload_model(self, model: str) -> None:
         """Unload a model."""
 
+    def model_statistics(self, model: str, version: str = "") -> list[dict[str, Any]]:
+        """Return the statistics of a model's versions; all of them where none is named."""
+
+    def trace_settings(self, model: str) -> dict[str, list[str]]:
+        """Return how the server traces a model's requests, each setting as a list of texts."""
+
+    def update_trace(self, model: str, settings: Mapping[str, Sequence[str] | None]) -> None:
+        """Change how the server traces a model's requests; None means as for all models."""
+
     def registered_regions(self, kind: MemoryKind = "system") -> list[dict[str, Any]]:
         """Return the shared-memory regions of a kind that the server has registered."""
 

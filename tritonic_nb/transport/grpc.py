@@ -160,6 +160,27 @@ class GrpcTransport:
             f"unloading model {model!r}",
         )
 
+    def model_statistics(self, model: str, version: str = "") -> list[dict[str, Any]]:
+        """``ModelStatistics``."""
+        doing = f"reading the statistics of model {model!r}"
+        reply = self._call("ModelStatistics", _model(model, version), doing)
+        return [_document(each) for each in reply.model_stats]
+
+    def trace_settings(self, model: str) -> dict[str, list[str]]:
+        """``TraceSetting`` without changes."""
+        doing = f"reading how requests of model {model!r} are traced"
+        reply = self._call("TraceSetting", {"model_name": checked_name(model, "a model")}, doing)
+        return {name: list(each.value) for name, each in reply.settings.items()}
+
+    def update_trace(self, model: str, settings: Mapping[str, Sequence[str] | None]) -> None:
+        """``TraceSetting``."""
+        fields = {name: {"value": list(values or ())} for name, values in settings.items()}
+        self._call(
+            "TraceSetting",
+            {"model_name": checked_name(model, "a model"), "settings": fields},
+            f"changing how requests of model {model!r} are traced",
+        )
+
     def registered_regions(self, kind: MemoryKind = "system") -> list[dict[str, Any]]:
         """``SystemSharedMemoryStatus``, or of ``Cuda``."""
         doing = f"listing the server's {kind} shared memory"
@@ -324,9 +345,7 @@ class GrpcTransport:
         _set_parameters(written.parameters, request)
         return written
 
-    def _infer_reply(
-        self, data: bytes, prepared: PreparedRequest, moments: Moments
-    ) -> InferReply:
+    def _infer_reply(self, data: bytes, prepared: PreparedRequest, moments: Moments) -> InferReply:
         reply = self._pb.ModelInferResponse.FromString(data)
         check_output_names([output.name for output in reply.outputs])
         contents = list(reply.raw_output_contents)

@@ -15,7 +15,7 @@ import logging
 import math
 import operator
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -158,6 +158,32 @@ class HttpTransport:
         path = f"v2/repository/models/{_quoted(model, 'a model')}/unload"
         self._control("POST", path, f"unloading model {model!r}")
 
+    def model_statistics(self, model: str, version: str = "") -> list[dict[str, Any]]:
+        """``GET v2/models/M/stats``."""
+        doing = f"reading the statistics of model {model!r}"
+        path = f"{_model_path(model, version)}/stats"
+        return _listed_objects(self._control("GET", path, doing), doing, "model_stats")
+
+    def trace_settings(self, model: str) -> dict[str, list[str]]:
+        """``GET v2/models/M/trace/setting``."""
+        doing = f"reading how requests of model {model!r} are traced"
+        found = self._control("GET", f"{_model_path(model, '')}/trace/setting", doing)
+        if not isinstance(found, dict):
+            raise unreadable(doing, "it is no object")
+        return {
+            name: [str(each) for each in value] if isinstance(value, list) else [str(value)]
+            for name, value in found.items()
+        }
+
+    def update_trace(self, model: str, settings: Mapping[str, Sequence[str] | None]) -> None:
+        """``POST v2/models/M/trace/setting``."""
+        self._control(
+            "POST",
+            f"{_model_path(model, '')}/trace/setting",
+            f"changing how requests of model {model!r} are traced",
+            {name: _setting(name, values) for name, values in settings.items()},
+        )
+
     def registered_regions(self, kind: MemoryKind = "system") -> list[dict[str, Any]]:
         """``GET v2/systemsharedmemory/status``, or of ``cuda``."""
         path = f"v2/{kind}sharedmemory/status"
@@ -264,13 +290,7 @@ class HttpTransport:
 
     def _list(self, method: str, path: str, doing: str) -> list[dict[str, Any]]:
         """Send a control request whose reply is a list of objects."""
-        found = self._control(method, path, doing)
-        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-            raise ServerRefusedError(
-                f"{doing}: the server's reply is no list of objects",
-                "this is a fault of the server, or of a proxy between",
-            )
-        return found
+        return _listed_objects(self._control(method, path, doing), doing)
 
     def _parsed(self, reply: Reply) -> Any:
         """Return a reply's JSON document; Triton's empty replies are empty ones."""
@@ -331,6 +351,13 @@ def _quoted(name: str, what: str) -> str:
     return quote(checked_name(name, what), safe="")
 
 
+def _setting(name: str, values: Sequence[str] | None) -> list[str] | str | None:
+    """Return a trace setting as the server's HTTP takes it: levels as a list, all else alone."""
+    if values is None:
+        return None
+    return list(values) if name == "trace_level" else values[0]
+
+
 def _region_path(kind: MemoryKind, name: str, action: str) -> str:
     return f"v2/{kind}sharedmemory/region/{quote(name, safe='')}/{action}"
 
@@ -379,6 +406,18 @@ def _requested_output(output: RequestedOutput) -> InferRequestedOutput:
         region = output.region
         made.set_shared_memory(region.name, region.nbytes, region.offset)
     return made
+
+
+def _listed_objects(found: Any, doing: str, key: str = "") -> list[dict[str, Any]]:
+    """Return a reply that is a list of objects, or has one under a key."""
+    if key:
+        found = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise ServerRefusedError(
+            f"{doing}: the server's reply is no list of objects",
+            "this is a fault of the server, or of a proxy between",
+        )
+    return found
 
 
 def _document(text: bytes) -> Any:

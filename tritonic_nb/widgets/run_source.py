@@ -22,10 +22,10 @@ from PIL import Image
 
 from tritonic_nb import samples
 from tritonic_nb.errors import ArgumentError, ImageReadError, TritonicError, brief
+from tritonic_nb.examples import ExampleValues
 from tritonic_nb.images import load_image, local_path
 from tritonic_nb.result import InferenceResult
 from tritonic_nb.tensors import ModelSpec
-from tritonic_nb.widgets.examples import ExampleValues
 
 __all__ = [
     "LocalFiles",
@@ -116,7 +116,7 @@ class MadeUp:
     model
         The model.
     kind
-        One of :data:`~tritonic_nb.widgets.examples.EXAMPLES`.
+        One of :data:`~tritonic_nb.examples.EXAMPLES`.
     sizes
         The whole shapes of inputs, by name; in others each dynamic dimension is 1.
     """

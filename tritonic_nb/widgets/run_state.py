@@ -13,11 +13,11 @@ import traitlets
 
 from tritonic_nb import samples
 from tritonic_nb.errors import ArgumentError, TensorShapeError, TritonicError, brief
+from tritonic_nb.examples import EXAMPLES
 from tritonic_nb.images import PRESETS, ImageTransform
 from tritonic_nb.result import InferenceResult
 from tritonic_nb.session import Session
 from tritonic_nb.tensors import ModelSpec, TensorSpec
-from tritonic_nb.widgets.examples import EXAMPLES
 from tritonic_nb.widgets.run_source import (
     LocalFiles,
     MadeUp,

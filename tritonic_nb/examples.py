@@ -1,4 +1,4 @@
-"""Made-up values for a model's input, as an array and as the code that makes the same one."""
+"""Made-up values for a model's inputs, as arrays and as the code that makes the same ones."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tritonic_nb.tensors import numpy_dtype
+from tritonic_nb.tensors import ModelSpec, numpy_dtype
 
-__all__ = ["EXAMPLES", "ExampleValues"]
+__all__ = ["EXAMPLES", "ExampleValues", "example_inputs"]
 
 EXAMPLES = ("ramp", "random", "zeros")
 """The kinds of made-up values."""
@@ -128,3 +128,15 @@ class ExampleValues:
         if self.datatype == "BYTES":
             return f'np.full({self.shape}, "0")'
         return f"np.zeros({self.shape}, {self._dtype_code})"
+
+
+def example_inputs(model: ModelSpec) -> dict[str, npt.NDArray[Any]]:
+    """Return random values for a model's inputs, with one for the batch and each dynamic dimension.
+
+    Inputs that a request may leave out are left out.
+    """
+    return {
+        name: ExampleValues("random", spec.datatype, tuple(max(1, d) for d in spec.shape)).array()
+        for name, spec in model.inputs.items()
+        if not spec.optional
+    }

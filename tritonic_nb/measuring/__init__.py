@@ -1,0 +1,32 @@
+"""Which way a tensor should go: ways compared, swept over sizes, and explained by stage."""
+
+from __future__ import annotations
+
+from tritonic_nb.measuring.comparison import Comparison, Measured, checked_effort, compare
+from tritonic_nb.measuring.estimates import Ratio
+from tritonic_nb.measuring.explanation import ExplainedWay, Explanation, explain
+from tritonic_nb.measuring.lane import Bench
+from tritonic_nb.measuring.resized import in_batch, of_size
+from tritonic_nb.measuring.sweep import Crossing, Sweep, checked_sizes, crossing_of, sweep
+from tritonic_nb.measuring.way import WAYS, Way
+
+__all__ = [
+    "WAYS",
+    "Bench",
+    "Comparison",
+    "Crossing",
+    "ExplainedWay",
+    "Explanation",
+    "Measured",
+    "Ratio",
+    "Sweep",
+    "Way",
+    "checked_effort",
+    "checked_sizes",
+    "compare",
+    "crossing_of",
+    "explain",
+    "in_batch",
+    "of_size",
+    "sweep",
+]

@@ -1,0 +1,424 @@
+"""Where the time of one request goes, stage by stage: :class:`Explanation`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tritonic_nb import render
+from tritonic_nb.errors import ArgumentError, TritonicError, brief, check_whole
+from tritonic_nb.measuring.estimates import two_digits
+from tritonic_nb.measuring.lane import Bench, Lane
+from tritonic_nb.measuring.tracing import Traced, TraceLog, trace_log
+from tritonic_nb.render import RequestTimeline, Stage, human_bytes, waterfall
+from tritonic_nb.result import InferenceResult
+
+__all__ = ["ExplainedWay", "Explanation", "explain"]
+
+_WARM_UPS = 3
+_BOTH_WAYS = "send and reply"
+_SERVER = ("queue", "compute input", "compute", "compute output")
+"""Triton's own stages: their times are its counters'."""
+
+_HELP = {
+    "prepare": "checking and turning a picture into a tensor: prepare pictures beforehand, or "
+    "several at a time with session.map()",
+    "copy in": "copying into shared memory: fill session.inputs in place",
+    "encode": "copying into the request: shared memory spares it",
+    "send": "the way to the server: shared memory spares the bytes",
+    _BOTH_WAYS: "the way to the server and back: with shared memory it carries no tensors",
+    "queue": "waiting for an instance of the model: more instances, or fewer at a time",
+    "compute input": "the server's copy for the model's backend: a backend that works in place",
+    "compute": "the model itself, which no way of moving tensors changes",
+    "compute output": "the server's copy from the model's backend: a backend that works in place",
+    "reply": "the way back: shared memory spares the bytes",
+    "decode": "copying out of the reply: shared memory spares it",
+    "copy out": "copying out of shared memory: copy=False gives views",
+}
+
+
+class ServerTimes(NamedTuple):
+    """A request's time inside the server by its own counters, in milliseconds.
+
+    ``count`` requests were counted meanwhile; the times are the mean of them.
+    """
+
+    queue_ms: float
+    compute_input_ms: float
+    compute_ms: float
+    compute_output_ms: float
+    total_ms: float
+    count: int
+
+
+@dataclass(frozen=True)
+class ExplainedWay:
+    """One request over one way: the mean over the middle half of many by their length.
+
+    Attributes
+    ----------
+    name, label
+        What the way is called in code and in sentences.
+    stages
+        In their order, with when each began, how long it took, and the bytes that it moved.
+    total_ms
+        The request from ``infer`` to its result, by the client's clock.
+    server
+        The server's counters over all the requests (the mean of one).
+    requests, used
+        How many requests there were, and over how many of them the stages are taken.
+    traced
+        Whether the server's part is from its trace; else from its counters alone, which do
+        not tell when a stage began.
+    """
+
+    name: str
+    label: str
+    stages: tuple[Stage, ...]
+    total_ms: float
+    server: ServerTimes
+    requests: int
+    used: int
+    traced: bool
+
+    def __getitem__(self, stage: str) -> Stage:
+        """Return a stage by its name."""
+        for each in self.stages:
+            if each.name == stage:
+                return each
+        raise ArgumentError(
+            f"there is no stage {brief(stage)}",
+            f"there are {', '.join(each.name for each in self.stages)}",
+        )
+
+    @property
+    def sum_ms(self) -> float:
+        """The sum of the stages. The server may end its work after it has answered, so that
+        this may be a little more than the whole.
+        """
+        return sum(stage.ms for stage in self.stages)
+
+    @property
+    def dominant(self) -> Stage:
+        """The longest stage."""
+        return max(self.stages, key=lambda stage: stage.ms)
+
+
+@dataclass(frozen=True, repr=False)
+class Explanation(render.Described):
+    """Where the time of one request goes, for one way or several.
+
+    Attributes
+    ----------
+    model, batch
+        What was run.
+    ways
+        Each way.
+    left_out
+        The ways that do not work here, and why.
+    notes
+        In sentences, what is to be known besides.
+    """
+
+    model: str
+    batch: int
+    ways: tuple[ExplainedWay, ...]
+    left_out: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> ExplainedWay:
+        """Return a way by its name."""
+        for way in self.ways:
+            if way.name == name:
+                return way
+        raise ArgumentError(
+            f"way {brief(name)} was not explained"
+            + (f": {self.left_out[name]}" if name in self.left_out else ""),
+            f"there are {', '.join(way.name for way in self.ways)}",
+        )
+
+    @property
+    def sentence(self) -> str:
+        """What dominates, and what would help."""
+        return " ".join(_sentence(way) for way in self.ways)
+
+    def picture(self) -> render.Picture:
+        """Return it as a picture: a stacked bar for each way, and its stages one by one."""
+        timelines = [RequestTimeline(_capital(w.label), w.stages, w.total_ms) for w in self.ways]
+        return waterfall(timelines, title=self._title(), note=self.sentence)
+
+    def document(self) -> dict[str, Any]:
+        """Return it as a document for JSON: numbers, texts, lists and mappings alone."""
+        return {**asdict(self), "sentence": self.sentence}
+
+    def _title(self) -> str:
+        batch = f" at batch {self.batch}" if self.batch > 1 else ""
+        return f"One request to {self.model}{batch}, by stage"
+
+    def _described(self) -> render.Description:
+        rows = [(way.label, _sentence(way)) for way in self.ways]
+        rows += [("left out", f"{name}: {why}") for name, why in self.left_out.items()]
+        rows += [("note", note) for note in self.notes]
+        return self._title(), rows, [_table(way) for way in self.ways]
+
+    def _drawn(self) -> render.Picture | None:
+        return self.picture()
+
+
+def explain(
+    bench: Bench, ways: Any, inputs: Mapping[str, Any], *, batch: int, requests: int
+) -> Explanation:
+    """Explain ways, as :meth:`Session.explain <tritonic_nb.Session.explain>` tells."""
+    check_whole(requests, 4, "requests", "explain with four requests or more")
+    with bench.lanes(ways, inputs) as lanes:
+        explained = tuple(
+            _explained(bench, lane, requests=requests) for lane in lanes.open.values()
+        )
+        return Explanation(
+            bench.setup.chosen.name, batch, explained, lanes.left_out, _notes(explained)
+        )
+
+
+class _Row(NamedTuple):
+    """One request: its client's laps, and the server's part of it."""
+
+    result: InferenceResult
+    traced: Traced | None
+    server: ServerTimes
+
+
+def _explained(bench: Bench, lane: Lane, *, requests: int) -> ExplainedWay:
+    for _ in range(_WARM_UPS):
+        lane.infer()
+    transport, model = bench.setup.link.transport, bench.setup.chosen
+
+    def counters() -> ServerTimes | None:
+        try:
+            return _counted(transport.model_statistics(model.name, model.version))
+        except TritonicError:  # it does not tell
+            return None
+
+    with ExitStack() as stack:
+        log = stack.enter_context(trace_log(transport, model.name))
+        rows = _traced_rows(lane, log, requests, counters) if log is not None else []
+        if len(rows) * 2 < requests:  # there are no traces of this server's to be read here
+            rows = _counted_rows(lane, requests, counters)
+    return _way(lane, rows, copied=bool(bench.options.get("copy", True)))
+
+
+def _traced_rows(
+    lane: Lane, log: TraceLog, requests: int, counters: Callable[[], ServerTimes | None]
+) -> list[_Row]:
+    """Run requests that the server traces, and lay both clocks' times beside one another."""
+    lane.infer()
+    log.take(1)
+    before = counters()
+    results = []
+    for _ in range(requests):
+        result = lane.infer()
+        results.append((result, time.perf_counter()))
+    server = _between(before, counters())
+    traces = log.take(requests)
+    rows = []
+    for result, ended in results:
+        within = [t for t in traces if result.timings.begun_s <= t.queued and t.answered <= ended]
+        if len(within) == 1:  # where there are several, others use the model at the same time
+            rows.append(_Row(result, within[0], server))
+    return rows
+
+
+def _counted_rows(
+    lane: Lane, requests: int, counters: Callable[[], ServerTimes | None]
+) -> list[_Row]:
+    """Run requests, and read the server's counters between them."""
+    rows = []
+    before = counters()
+    for _ in range(requests):
+        result = lane.infer()
+        after = counters()
+        rows.append(_Row(result, None, _between(before, after)))
+        before = after
+    return rows
+
+
+def _counted(statistics: Sequence[Mapping[str, Any]]) -> ServerTimes:
+    """Add up the counters of a model's versions, in milliseconds."""
+    names = ("queue", "compute_input", "compute_infer", "compute_output", "success")
+    sums = dict.fromkeys(names, 0.0)
+    count = 0
+    for version in statistics:
+        told = version.get("inference_stats", {})
+        for name in names:
+            sums[name] += float(told.get(name, {}).get("ns", 0)) / 1e6
+        count += int(told.get("success", {}).get("count", 0))
+    return ServerTimes(*(sums[name] for name in names), count)
+
+
+_UNKNOWN = ServerTimes(0.0, 0.0, 0.0, 0.0, 0.0, 0)
+
+
+def _between(before: ServerTimes | None, after: ServerTimes | None) -> ServerTimes:
+    """Return the mean of what was counted between two looks."""
+    if before is None or after is None or after.count <= before.count:
+        return _UNKNOWN
+    count = after.count - before.count
+    return ServerTimes(
+        *((b - a) / count for a, b in zip(before[:-1], after[:-1], strict=True)), count
+    )
+
+
+def _way(lane: Lane, rows: Sequence[_Row], *, copied: bool) -> ExplainedWay:
+    """Take the middle half of the requests by their length, and the mean of them."""
+    ordered = sorted(rows, key=lambda row: row.result.timings.total_ms)
+    quarter = len(ordered) // 4
+    middle = ordered[quarter : len(ordered) - quarter]
+    traced = all(row.traced is not None for row in middle)
+    single = [_stages(row, copied=copied) for row in middle]
+    stages = tuple(
+        Stage(
+            each.name,
+            each.side,
+            float(np.mean([stages[at].start_ms for stages in single])),
+            float(np.mean([stages[at].ms for stages in single])),
+            each.nbytes,
+        )
+        for at, each in enumerate(single[0])
+    )
+    counted = [row.server for row in rows]
+    server = ServerTimes(
+        *np.mean([each[:-1] for each in counted], axis=0).tolist(),
+        count=counted[0].count if traced else sum(each.count for each in counted),
+    )
+    return ExplainedWay(
+        name=lane.name,
+        label=lane.label,
+        stages=stages,
+        total_ms=float(np.mean([row.result.timings.total_ms for row in middle])),
+        server=server,
+        requests=len(rows),
+        used=len(middle),
+        traced=traced,
+    )
+
+
+def _stages(row: _Row, *, copied: bool) -> list[Stage]:
+    """Return the stages of one request, in their order."""
+    result, timings = row.result, row.result.timings
+    by = {(direction, bool(place.region)): 0 for (direction, _), place in result.places.items()}
+    for (direction, _), place in result.places.items():
+        by[direction, bool(place.region)] += place.nbytes
+    sent = result.wire_nbytes - result.reply_nbytes
+    begun = timings.prepare_ms + timings.copy_in_ms + timings.encode_ms
+    last = begun + timings.send_ms + timings.wait_ms + timings.receive_ms
+    client_in = [
+        ("prepare", 0.0, timings.prepare_ms, None),
+        ("copy in", timings.prepare_ms, timings.copy_in_ms, by.get(("input", True))),
+        ("encode", begun - timings.encode_ms, timings.encode_ms, by.get(("input", False))),
+    ]
+    client_out = [
+        ("decode", last, timings.decode_ms, by.get(("output", False))),
+        (
+            "copy out", last + timings.decode_ms, timings.copy_out_ms,
+            by.get(("output", True)) if copied else None,
+        ),
+    ]  # fmt: skip
+    between = (
+        _by_trace(row.traced, timings.begun_s, begun, last, sent, result.reply_nbytes)
+        if row.traced is not None
+        else _by_counters(row.server, begun, last, result.wire_nbytes)
+    )
+    return [
+        *(Stage(name, "client", start, ms, nbytes) for name, start, ms, nbytes in client_in),
+        *between,
+        *(Stage(name, "client", start, ms, nbytes) for name, start, ms, nbytes in client_out),
+    ]
+
+
+def _by_trace(  # noqa: PLR0917
+    traced: Traced, origin_s: float, begun: float, last: float, sent: int, received: int
+) -> list[Stage]:
+    """Return the stages between sending and having the reply, by the server's trace."""
+    marks = [
+        (moment - origin_s) * 1e3
+        for moment in (
+            traced.queued, traced.computing, traced.input_ready, traced.output_begun,
+            traced.computed,
+        )
+    ]  # fmt: skip
+    server = [
+        Stage(name, "server", start, end - start)
+        for name, start, end in zip(_SERVER, marks, marks[1:], strict=False)
+    ]
+    # The reply is on its way before the server has done its books: what of it is left then.
+    answered = min(max((traced.answered - origin_s) * 1e3, marks[-1]), last)
+    return [
+        Stage("send", "transit", begun, max(0.0, marks[0] - begun), sent),
+        *server,
+        Stage("reply", "transit", answered, last - answered, received),
+    ]
+
+
+def _by_counters(server: ServerTimes, begun: float, last: float, nbytes: int) -> list[Stage]:
+    """Return the same stages by the server's counters, which do not tell when one began."""
+    lengths = server[:4]
+    # The rest of the server's time: of an ensemble, that of the models it is made of.
+    rest = max(0.0, server.total_ms - sum(lengths))
+    transit = max(0.0, last - begun - server.total_ms)
+    start, stages = begun + transit, [Stage(_BOTH_WAYS, "transit", begun, transit, nbytes)]
+    for name, ms in (*zip(_SERVER, lengths, strict=True), ("other in the server", rest)):
+        stages.append(Stage(name, "server", start, ms))
+        start += ms
+    return stages
+
+
+def _notes(ways: Sequence[ExplainedWay]) -> tuple[str, ...]:
+    notes = []
+    if any(not way.traced for way in ways):
+        notes.append(
+            "by the server's counters: they do not tell when a stage began, so the ways to the "
+            "server and back are one stage, drawn first (a trace, where the server is on this "
+            "machine and writes one, tells them apart)"
+        )
+    if any(way.server.count == 0 for way in ways):
+        notes.append("the server does not tell its counters: its time is part of the way")
+    if any(way.server.count > way.requests for way in ways):
+        notes.append("others used the model meanwhile: the server's counters are the mean of all")
+    return tuple(notes)
+
+
+def _sentence(way: ExplainedWay) -> str:
+    longest = way.dominant
+    part = longest.ms / way.total_ms if way.total_ms > 0 else 0.0
+    helps = _HELP.get(longest.name, "the server's own work")
+    return (
+        f"{_capital(way.label)}: {two_digits(way.total_ms)} ms, most of it {longest.name} "
+        f"({part:.0%}): {helps}."
+    )
+
+
+def _table(way: ExplainedWay) -> render.Table:
+    rows = [
+        (
+            stage.name,
+            stage.side,
+            f"{stage.start_ms:.3f}",
+            f"{stage.ms:.3f}",
+            f"{stage.ms / way.total_ms:.1%}" if way.total_ms > 0 else "",
+            "" if stage.nbytes is None else human_bytes(stage.nbytes),
+        )
+        for stage in way.stages
+    ]
+    rows.append(("in all", "", "", f"{way.total_ms:.3f}", "", ""))
+    source = "traced" if way.traced else "counted"
+    title = f"{_capital(way.label)}, {source}, mean of {way.used} of {way.requests} requests"
+    columns = ("stage", "side", "from ms", "ms", "part", "bytes")
+    return render.Table(title, columns, rows, (2, 3, 4, 5), open=False)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,183 @@
+"""A lane: one way to a server, open for the inferences that are to be measured.
+
+Lanes lie beside a session: they have its connections and its model, and regions of their own,
+so that nothing of the session changes while they are there.
+"""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tritonic_nb.call import Link, Setup
+from tritonic_nb.errors import ArgumentError, RestrictedApiError, SharedMemoryError
+from tritonic_nb.measuring.way import Way, named_ways
+from tritonic_nb.memory import require_supported
+from tritonic_nb.regions import RegionSet
+from tritonic_nb.result import InferenceResult
+
+__all__ = ["Bench", "Lane", "Lanes"]
+
+_FIRST_INFERENCES = 2  # by the first one it may be found out how large an output is
+
+
+@dataclass(frozen=True, eq=False)
+class Lane:
+    """One way, open.
+
+    Attributes
+    ----------
+    name, way
+        What it is called, and what it is.
+    infer
+        Runs the model once.
+    regions
+        Its regions.
+    sample
+        What an inference gave, in arrays of its own.
+    """
+
+    name: str
+    way: Way
+    infer: Callable[[], InferenceResult]
+    regions: RegionSet
+    sample: InferenceResult
+
+    @property
+    def label(self) -> str:
+        """What it is called in a sentence."""
+        return self.way.label + self.name.removeprefix(self.way.name)
+
+    @property
+    def region_nbytes(self) -> int:
+        """The bytes of its regions."""
+        return sum(region.nbytes for region in self.regions.describe())
+
+    def peak_nbytes(self) -> int:
+        """Return how much Python allocates at most for one inference, in bytes.
+
+        NumPy's arrays and all bytes that Python code makes count; what libraries allocate
+        in C does not.
+        """
+        tracing = tracemalloc.is_tracing()
+        if not tracing:
+            tracemalloc.start()
+        try:
+            tracemalloc.reset_peak()
+            before, _ = tracemalloc.get_traced_memory()
+            self.infer()
+            return max(0, tracemalloc.get_traced_memory()[1] - before)
+        finally:
+            if not tracing:
+                tracemalloc.stop()
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """The ways that work here, open, and why the others do not."""
+
+    open: Mapping[str, Lane]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What a session lends to those who measure.
+
+    Attributes
+    ----------
+    setup
+        What its inferences go by.
+    infer
+        Runs the model once by some setup with some inputs and options.
+    new_regions
+        Makes a set of regions at the server.
+    options
+        How each inference is made: ``outputs``, ``copy``, ``transform``, ``timeout``.
+    """
+
+    setup: Setup
+    infer: Callable[..., InferenceResult]
+    new_regions: Callable[[], RegionSet]
+    options: Mapping[str, Any]
+
+    def reconnect(self) -> None:
+        """Let the next inference open a new connection, where that costs little (HTTP)."""
+        if self.setup.link.protocol == "http":
+            self.setup.link.transport.close()
+
+    @contextmanager
+    def lanes(self, ways: Any, inputs: Mapping[str, Any]) -> Iterator[Lanes]:
+        """Open ways, as far as they work here, and remove afterwards what they took.
+
+        Parameters
+        ----------
+        ways
+            As for :func:`~tritonic_nb.measuring.way.named_ways`.
+        inputs
+            What to infer with, by name.
+
+        Raises
+        ------
+        SharedMemoryError, RestrictedApiError
+            If none works: the error of the first.
+        TritonicError
+            If the model cannot be run with the inputs.
+        """
+        chosen = named_ways(ways)
+        if self.setup.chosen.stateful:
+            raise ArgumentError(
+                f"model {self.setup.chosen.name!r} keeps what requests of a sequence left: the "
+                "same request cannot be sent to it again and again",
+                "measure a model without sequence batching",
+            )
+        opened: dict[str, Lane] = {}
+        refused: dict[str, SharedMemoryError | RestrictedApiError] = {}
+        sets: list[RegionSet] = []
+        try:
+            for name, way in chosen.items():
+                sets.append(self.new_regions())
+                try:
+                    opened[name] = self._open(name, way, sets[-1], inputs)
+                except (SharedMemoryError, RestrictedApiError) as error:
+                    refused[name] = error
+            if not opened:
+                raise next(iter(refused.values()))
+            yield Lanes(opened, {name: error.message for name, error in refused.items()})
+        finally:
+            _close_all(sets)
+
+    def _open(self, name: str, way: Way, regions: RegionSet, inputs: Mapping[str, Any]) -> Lane:
+        before = self.setup
+        for kind in {way.input, way.output}:
+            require_supported(kind, before.device)
+        link = Link(before.link.transport, before.link.protocol, regions)
+        setup = replace(
+            before,
+            link=link,
+            kinds={"input": way.input, "output": way.output},
+            choice=None,
+            learned=dict(before.learned),
+        )
+
+        def infer() -> InferenceResult:
+            return self.infer(setup, inputs, **self.options)
+
+        for _ in range(_FIRST_INFERENCES):
+            sample = self.infer(setup, inputs, **{**self.options, "copy": True})
+        return Lane(name, way, infer, regions, sample)
+
+
+def _close_all(sets: list[RegionSet]) -> None:
+    """Remove the regions of all, even where one cannot be removed or the user interrupts."""
+    try:
+        while sets:
+            sets[-1].close()
+            sets.pop()
+    except BaseException:
+        for each in sets:  # what was begun can be repeated
+            each.close()
+        raise
