@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.render.canvas import Canvas
+from tritonic_nb.render.human import figures
 from tritonic_nb.render.image import encode_png
 from tritonic_nb.render.picture import Picture
 from tritonic_nb.render.plot import MARGIN, TEXT, text_width
@@ -157,6 +158,4 @@ def check_numbers(
 
 def _figures(time: float, times_ms: tuple[float, float, float]) -> str:
     low, median, high = times_ms
-    from tritonic_nb.render.human import figures
-
     return figures(time, 3 if high - low >= 0.01 * median else 4)
