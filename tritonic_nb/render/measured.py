@@ -14,7 +14,8 @@ from tritonic_nb.render.canvas import Canvas
 from tritonic_nb.render.human import figures
 from tritonic_nb.render.image import encode_png
 from tritonic_nb.render.picture import Picture
-from tritonic_nb.render.plot import MARGIN, TEXT, text_width
+from tritonic_nb.render.plot import FACE, MARGIN, TEXT, TRACK, text_width
+from tritonic_nb.render.scales import LinearScale
 
 __all__ = [
     "MARKERS",
@@ -23,6 +24,8 @@ __all__ = [
     "check_numbers",
     "check_width",
     "colors_of",
+    "draw_ms_axis",
+    "draw_name",
     "finished",
     "interval_text",
     "wrapped",
@@ -42,6 +45,7 @@ _LEAST_WIDTH = 480
 _TITLE_SIZE = 10
 _TITLE_STEP = 18
 _NOTE_STEP = 16
+_DRAWN_WIDER = 0.97  # what is drawn may be a little wider than what was measured
 _LONGEST = 2000  # characters of a text that is broken into lines
 
 
@@ -89,12 +93,56 @@ def wrapped(
     lines: list[str] = []
     for word in text[:_LONGEST].split():
         longer = f"{lines[-1]} {word}" if lines else word
-        fits = text_width(longer, size=size, bold=bold) <= room
+        fits = text_width(longer, size=size, bold=bold) <= room * _DRAWN_WIDER
         if lines and (fits or len(lines) == most):
             lines[-1] = longer
         else:
             lines.append(word)
     return lines
+
+
+def draw_ms_axis(canvas: Canvas, scale: LinearScale, top: float, bottom: float) -> None:
+    """Draw a faint line for each round number, the number below it, and the unit at the end."""
+    values = _ticks(scale)
+    for value in values:
+        x = scale(value)
+        canvas.line((x, x), (top, bottom + 3), TRACK)
+        canvas.text(x, bottom + 16, f"{value:.6g}", align="centre")
+    beside = scale(values[-1]) + text_width(f"{values[-1]:.6g}", size=SMALL) / 2 + 6
+    canvas.text(max(beside, scale.end + 4), bottom + 16, "ms")
+
+
+def _ticks(scale: LinearScale) -> list[float]:
+    """Give round numbers whose words stay apart, as many as that allows."""
+    values = [0.0]
+    for least in (40, 60, 90, 140):
+        values = scale.steps(least)
+        widest = max(text_width(f"{value:.6g}", size=SMALL) for value in values)
+        if widest + 10 <= least:
+            break
+    return values
+
+
+def draw_name(
+    canvas: Canvas,
+    x: float,
+    y: float,
+    text: str,
+    *,
+    room: float,
+    color: str = TEXT,
+    align: str = "left",
+) -> float:
+    """Write a name on ground of its own, which hides the lines of an axis behind it.
+
+    The width that was taken is given back.
+    """
+    if not text.strip():
+        return 0.0
+    taken = canvas.text(x, y, text, room=room, size=9, color=color, align=align)
+    left = x if align == "left" else x - taken
+    canvas.rectangle(left - 3, y - 11, taken + 6, 15, fill=FACE)
+    return taken
 
 
 def colors_of(given: Sequence[str]) -> list[str]:

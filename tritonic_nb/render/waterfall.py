@@ -15,10 +15,18 @@ from dataclasses import dataclass
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.render.canvas import Canvas
 from tritonic_nb.render.human import human_bytes, human_ms
-from tritonic_nb.render.measured import SMALL, begun, check_numbers, check_width, finished
+from tritonic_nb.render.measured import (
+    SMALL,
+    begun,
+    check_numbers,
+    check_width,
+    draw_ms_axis,
+    draw_name,
+    finished,
+)
 from tritonic_nb.render.palette import text_on
 from tritonic_nb.render.picture import Picture
-from tritonic_nb.render.plot import EDGE, FACE, MARGIN, MUTED, TEXT, TRACK, text_width
+from tritonic_nb.render.plot import EDGE, FACE, MARGIN, MUTED, TEXT, text_width
 from tritonic_nb.render.scales import LinearScale
 
 __all__ = ["RequestTimeline", "Stage", "waterfall"]
@@ -37,7 +45,6 @@ _ROW_BAR = 11
 _BETWEEN = 14
 _SWATCH = 8
 _LEAST_BAR = 2.0  # pixels: the shortest stage can be seen
-_TICKS = 52
 _LEAST_GAP = 0.005  # of the total, before time in no stage is told
 _NO_STAGE = "in no stage"
 
@@ -204,15 +211,10 @@ def _draw_stacked(canvas: Canvas, timelines: Sequence[RequestTimeline], top: flo
     longest = max(timeline.end_ms for timeline in timelines) or 1.0
     scale = LinearScale(0.0, longest, MARGIN, canvas.width - MARGIN - totals - 8)
     bottom = top + _WAY * len(timelines) - 4
-    _draw_axis(canvas, scale, top + 4, bottom)
+    draw_ms_axis(canvas, scale, top + 4, bottom)
     for row, timeline in enumerate(timelines):
         y = top + _WAY * row
-        # The name's ground hides the lines of the axis behind it.
-        taken = text_width(timeline.name, size=9)
-        canvas.rectangle(MARGIN, y + 2, min(taken, canvas.width - 2 * MARGIN) + 4, 13, fill=FACE)
-        canvas.text(
-            MARGIN, y + 12, timeline.name, room=canvas.width - 2 * MARGIN, size=9, color=TEXT
-        )
+        draw_name(canvas, MARGIN, y + 12, timeline.name, room=canvas.width - 2 * MARGIN)
         _draw_stack(canvas, timeline, scale, y + 18)
         canvas.text(
             scale(timeline.end_ms) + 8, y + 18 + _BAR / 2 + 4, human_ms(timeline.total_ms),
@@ -260,7 +262,7 @@ def _draw_waterfall(
     canvas.text(MARGIN, top + 16, timeline.name, room=room, size=9, color=TEXT, bold=True)
     if shared is not None:
         canvas.text(MARGIN, top + 34, _zoom(scale, shared), room=right - MARGIN - 8)
-    x = canvas.width - MARGIN
+    x = float(canvas.width - MARGIN)
     for heading, width, cells in reversed(columns):
         canvas.text(x, top + 34, heading, align="right")
         for row, cell in enumerate(cells):
@@ -268,7 +270,7 @@ def _draw_waterfall(
         x -= width
     top += _HEADING
     count = len(columns[0][2])
-    _draw_axis(canvas, scale, top, top + count * _ROW)
+    draw_ms_axis(canvas, scale, top, top + count * _ROW)
     for row, stage in enumerate(rows):
         color, edge = _COLORS[stage.side], _EDGES.get(stage.side)
         y = top + row * _ROW
@@ -290,7 +292,7 @@ def _draw_waterfall(
 
 
 def _across(scale: LinearScale, stage: Stage) -> float:
-    return max(scale(stage.end_ms) - scale(stage.start_ms), _LEAST_BAR)
+    return max(float(scale(stage.end_ms) - scale(stage.start_ms)), _LEAST_BAR)
 
 
 def _columns(timeline: RequestTimeline) -> list[tuple[str, float, list[str]]]:
@@ -310,20 +312,10 @@ def _columns(timeline: RequestTimeline) -> list[tuple[str, float, list[str]]]:
     ]
 
 
-def _draw_axis(canvas: Canvas, scale: LinearScale, top: float, bottom: float) -> None:
-    """Draw a faint line for each number, the number below it, and the unit at the end."""
-    for value in scale.steps(_TICKS):
-        x = scale(value)
-        canvas.line((x, x), (top, bottom + 3), TRACK)
-        canvas.text(x, bottom + 16, f"{value:g}", align="centre")
-    last = scale(scale.steps(_TICKS)[-1])
-    canvas.text(max(last + 14, scale.end + 4), bottom + 16, "ms")
-
-
 def _zoom(scale: LinearScale, shared: LinearScale) -> str:
     """Tell how much larger a waterfall is drawn than the bars on top."""
     factor = (scale(1.0) - scale.start) / (shared(1.0) - shared.start)
-    return f"scale of its own: {factor:.2g} times that of the bars on top"
+    return f"its own scale, {factor:,.2g} × the one on top" if factor > 1.05 else "its own scale"
 
 
 # --- words -------------------------------------------------------------------------------------
