@@ -15,7 +15,8 @@ from PIL import Image
 
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.render import Picture
-from tritonic_nb.render.curves import Curve, _apart, curves
+from tritonic_nb.render.curves import Curve, curves
+from tritonic_nb.render.scales import apart
 
 
 def drawn(lines: list[Curve], width: int = 720) -> Picture:
@@ -69,14 +70,14 @@ def test_any_name_is_drawn_and_stays_on_the_card() -> None:
 @given(st.lists(st.floats(0, 400), min_size=1, max_size=20))
 def test_names_have_room(wanted: list[float]) -> None:
     """In the order of their lines, 16 pixels apart, and below the upper end."""
-    placed = _apart(sorted(wanted), 60, 440)
+    placed = apart(sorted(wanted), 60, 440, 16)
     assert placed[0] >= 60
     assert all(after - before >= 16 - 1e-6 for before, after in itertools.pairwise(placed))
 
 
 def test_a_name_alone_stays_beside_its_line() -> None:
     """Nothing moves that has room."""
-    assert _apart([100, 200, 300], 60, 440) == pytest.approx([100, 200, 300])
+    assert apart([100, 200, 300], 60, 440, 16) == pytest.approx([100, 200, 300])
 
 
 def test_a_changed_style_changes_nothing() -> None:

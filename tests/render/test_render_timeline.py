@@ -15,6 +15,7 @@ from PIL import Image
 
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.render import Picture
+from tritonic_nb.render.scales import LinearScale
 from tritonic_nb.render.timeline import (
     Layer,
     MarkRow,
@@ -23,7 +24,6 @@ from tritonic_nb.render.timeline import (
     _folded,
     _height,
     _names,
-    _Scale,
     timeline,
 )
 
@@ -105,7 +105,7 @@ def test_of_many_areas_the_largest_are_named(count: int) -> None:
 @pytest.mark.parametrize(("low", "high"), [(0, 1e-3), (0, 2.83), (0, 59), (3000, 7200), (0, 1e6)])
 def test_the_numbers_of_an_axis_are_round_and_apart(low: float, high: float) -> None:
     """Between 2 and 8 of them over 400 pixels."""
-    steps = _Scale(low, high, 78, 478).steps(56)
+    steps = LinearScale(low, high, 78, 478).steps(56)
     assert 2 <= len(steps) <= 8
     assert all(low - 1e-9 <= value <= high * (1 + 1e-9) for value in steps)
     apart = np.diff(steps)

@@ -139,15 +139,18 @@ class Canvas:
 
     def dots(
         self, xs: npt.ArrayLike, ys: npt.ArrayLike, color: str, size: float = 6.0,
-        *, hollow: bool = False,
+        *, hollow: bool = False, marker: str = "o",
     ) -> None:  # fmt: skip
-        """Draw dots, `size` points across, with a white rim that shows them on any picture."""
+        """Draw dots, `size` points across, with a white rim that shows them on any picture.
+
+        `marker` is another form of Matplotlib's.
+        """
         from matplotlib.lines import Line2D
 
         self._figure.axes[0].add_line(
             Line2D(
                 np.asarray(xs, float), np.asarray(ys, float),
-                linestyle="none", marker="o", markersize=size, zorder=4.5,
+                linestyle="none", marker=marker, markersize=size, zorder=4.5,
                 markerfacecolor="none" if hollow else color,
                 markeredgecolor=color if hollow else "#ffffff", markeredgewidth=1.0,
             )

@@ -6,7 +6,7 @@ Drawn with the same means as the bars: in CSS pixels on a card of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from tritonic_nb.render.plot import (
     rendered,
     text_width,
 )
+from tritonic_nb.render.scales import LogScale, apart, is_power, round_numbers
 
 if TYPE_CHECKING:  # Matplotlib is imported when something is drawn
     from matplotlib.figure import Figure
@@ -62,20 +63,6 @@ class Curve:
     color: str
     strong: bool = False
     dashed: bool = False
-
-
-@dataclass(frozen=True)
-class _Scale:
-    """Turns numbers into pixels, logarithmically."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        part = math.log(value / self.low) / math.log(self.high / self.low)
-        return self.start + part * (self.end - self.start)
 
 
 def curves(
@@ -122,9 +109,9 @@ def curves(
     names = min(longest, width / 3)
     right = width - MARGIN - names - _NAMES_GAP
     xs = sorted({x for x, _ in points})
-    x_scale = _Scale(xs[0] / 1.25, xs[-1] * 1.25, _LEFT, right)
+    x_scale = LogScale(xs[0] / 1.25, xs[-1] * 1.25, _LEFT, right)
     lowest, highest = (edge(y for _, y in points) for edge in (min, max))
-    y_scale = _Scale(lowest / 1.4, highest * 1.4, height - _BOTTOM, _TOP)
+    y_scale = LogScale(lowest / 1.4, highest * 1.4, height - _BOTTOM, _TOP)
     _draw_grid(figure, y_scale, (_LEFT, right))
     _draw_sizes(figure, x_scale, xs, y_scale.start, x_text)
     draw_text(figure, MARGIN, _TOP - 10, y_label, size=_SIZE, color=MUTED)
@@ -135,16 +122,16 @@ def curves(
     return Picture(encode_png(rendered(figure)), _text(lines, title, x_text), width=width)
 
 
-def _draw_grid(figure: Figure, scale: _Scale, ends: tuple[float, float]) -> None:
+def _draw_grid(figure: Figure, scale: LogScale, ends: tuple[float, float]) -> None:
     """Draw a line for each 1, 2 and 5 of the vertical axis, with its number."""
-    for value in _round_numbers(scale.low, scale.high):
-        y, whole = scale(value), _is_power(value)
+    for value in round_numbers(scale.low, scale.high):
+        y, whole = scale(value), is_power(value)
         _draw_stroke(figure, ends, (y, y), EDGE if whole else TRACK, 1.0 if whole else 0.6)
         draw_text(figure, ends[0] - 8, y + 4, f"{value:g}", size=_SIZE, color=MUTED, right=True)
 
 
 def _draw_sizes(
-    figure: Figure, scale: _Scale, xs: Sequence[float], y: float, text: Callable[[float], str]
+    figure: Figure, scale: LogScale, xs: Sequence[float], y: float, text: Callable[[float], str]
 ) -> None:
     """Write the numbers below the plot; one that would touch the one before is left out."""
     _draw_stroke(figure, (scale.start, scale.end), (y, y), MUTED, 1.0)
@@ -158,7 +145,7 @@ def _draw_sizes(
             free = at + half + 4
 
 
-def _draw_line(figure: Figure, line: Curve, x_scale: _Scale, y_scale: _Scale) -> None:
+def _draw_line(figure: Figure, line: Curve, x_scale: LogScale, y_scale: LogScale) -> None:
     from matplotlib.lines import Line2D
 
     figure.axes[0].add_line(
@@ -181,42 +168,22 @@ def _draw_line(figure: Figure, line: Curve, x_scale: _Scale, y_scale: _Scale) ->
 def _draw_names(
     figure: Figure,
     lines: Sequence[Curve],
-    scales: tuple[_Scale, _Scale],
+    scales: tuple[LogScale, LogScale],
     place: tuple[float, float],
 ) -> None:
     """Write each line's name beside its end, apart from the others."""
     (x_scale, y_scale), (left, room) = scales, place
     ordered = sorted(lines, key=lambda line: y_scale(line.points[-1][1]))
     ends = [y_scale(line.points[-1][1]) for line in ordered]
-    for line, end, y in zip(ordered, ends, _apart(ends, _TOP, y_scale.start), strict=True):
+    for line, end, y in zip(
+        ordered, ends, apart(ends, _TOP, y_scale.start, _NAME_STEP), strict=True
+    ):
         start = x_scale(line.points[-1][0])
         _draw_stroke(figure, (start + 4, left - 4), (end, y), line.color, 0.7)
         draw_text(
             figure, left, y + 4, line.name,
             room=room, size=_SIZE, color=line.color, bold=line.strong,
         )  # fmt: skip
-
-
-def _apart(wanted: Sequence[float], low: float, high: float) -> list[float]:
-    """Move positions, which are in order, until they have room between `low` and `high`.
-
-    Pushed down and pushed up they have it; so they have half-way between, and are nearest
-    to where they were meant to be.
-    """
-    down = _pushed([position - low for position in wanted])
-    up = _pushed([high - position for position in reversed(wanted)])
-    middle = [
-        (low + below + high - above) / 2 for below, above in zip(down, reversed(up), strict=True)
-    ]
-    return [low + position for position in _pushed([each - low for each in middle])]
-
-
-def _pushed(wanted: Sequence[float]) -> list[float]:
-    """Move positions away from 0 until each has room after the one before."""
-    placed: list[float] = []
-    for position in wanted:
-        placed.append(max(position, placed[-1] + _NAME_STEP if placed else 0.0))
-    return placed
 
 
 def _draw_stroke(
@@ -232,15 +199,6 @@ def _draw_stroke(
 def _draw_centred(figure: Figure, x: float, y: float, text: str) -> None:
     half = text_width(text, size=_SIZE) / 2
     draw_text(figure, x - half, y, text, size=_SIZE, color=MUTED)
-
-
-def _round_numbers(low: float, high: float) -> Iterator[float]:
-    for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1):
-        yield from (v for v in (10.0**power * step for step in (1, 2, 5)) if low <= v <= high)
-
-
-def _is_power(value: float) -> bool:
-    return math.isclose(math.log10(value), round(math.log10(value)), abs_tol=1e-9)
 
 
 def _text(lines: Sequence[Curve], title: str, x_text: Callable[[float], str]) -> str:

@@ -1,8 +1,10 @@
-"""Numbers of bytes for people."""
+"""Numbers of bytes, and times, for people."""
 
 from __future__ import annotations
 
-__all__ = ["human_bytes"]
+import math
+
+__all__ = ["figures", "human_bytes", "human_ms"]
 
 _MOST_BYTES = 10**30  # of a wrong shape there may be more than a float holds
 
@@ -18,3 +20,20 @@ def human_bytes(count: int) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB" if abs(size) < 999.5 else f"{size:,.0f} TB"
+
+
+def human_ms(ms: float) -> str:
+    """Write milliseconds for people, with three digits: ``1.62 ms``, ``10.4 ms``, ``1,240 ms``."""
+    return f"{figures(ms)} ms"
+
+
+def figures(value: float, count: int = 3) -> str:
+    """Write a number at or above 0 with so many significant digits, zeros at its end too."""
+    if value == 0:
+        return "0"
+    if not 1e-4 <= value < 1e9:
+        return f"{value:.{count - 1}e}"
+    decimals = count - 1 - math.floor(math.log10(value))
+    if decimals > 0:
+        return f"{value:.{decimals}f}"
+    return f"{round(value, decimals):,.0f}"

@@ -8,7 +8,6 @@ Design", 2008), which people with any colour vision tell apart; marks differ in 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ from tritonic_nb.render.plot import (
     new_card,
     rendered,
 )
+from tritonic_nb.render.scales import LinearScale
 
 if TYPE_CHECKING:  # Matplotlib is imported when something is drawn
     from matplotlib.figure import Figure
@@ -219,7 +219,7 @@ def timeline(
     figure = new_card(width, round(height))
     draw_title(figure, title)
     right = width - MARGIN - _NAMES - _GAP
-    place = _Place(figure, _Scale.of_times(times, _LEFT, right), np.asarray(times, float))
+    place = _Place(figure, _scale_of(times, _LEFT, right), np.asarray(times, float))
     marks = [_within(row, place.x) for row in marks]
     guides = [time for row in marks for time in row.times]
     _draw_axis(place, height - _BELOW)
@@ -235,7 +235,7 @@ def timeline(
     return Picture(png, alt, width=width, html=html)
 
 
-def _within(row: MarkRow, x: _Scale) -> MarkRow:
+def _within(row: MarkRow, x: LinearScale) -> MarkRow:
     """Leave out marks that are beside the axis: of what was so long ago there are no numbers."""
     return MarkRow(row.kind, [t for t in row.times if x.low <= t <= x.high], row.count)
 
@@ -256,33 +256,11 @@ def _check(times: Sequence[float], panels: Sequence[Panel], rate: RateRow | None
 # --- what is drawn -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """Turns numbers into pixels."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    @classmethod
-    def of_times(cls, times: Sequence[float], start: float, end: float) -> _Scale:
-        low, high = float(times[0]), float(times[-1])
-        if 0 < low < high / 20:  # it began at 0, and the first number came a moment later
-            low = 0.0
-        return cls(low, high if high > low else low + 1, start, end)
-
-    def __call__(self, value: Any) -> Any:
-        part = (value - self.low) / (self.high - self.low)
-        return self.start + part * (self.end - self.start)
-
-    def steps(self, least_px: float) -> list[float]:
-        """Return round numbers that are at least so many pixels apart."""
-        wanted = (self.high - self.low) * least_px / abs(self.end - self.start)
-        power = 10.0 ** math.floor(math.log10(wanted))
-        step = next(power * each for each in (1, 2, 5, 10) if power * each >= wanted * 0.999)
-        first = math.ceil(self.low / step - 1e-6)
-        return [step * n for n in range(first, math.floor(self.high / step + 1e-6) + 1)]
+def _scale_of(times: Sequence[float], start: float, end: float) -> LinearScale:
+    low, high = float(times[0]), float(times[-1])
+    if 0 < low < high / 20:  # it began at 0, and the first number came a moment later
+        low = 0.0
+    return LinearScale(low, high if high > low else low + 1, start, end)
 
 
 @dataclass(frozen=True)
@@ -290,7 +268,7 @@ class _Place:
     """Where everything is drawn: the figure, the axis of time, and the times."""
 
     figure: Figure
-    x: _Scale
+    x: LinearScale
     times: Numbers
 
     def words(self, x: float, y: float, text: str, **how: Any) -> float:
@@ -462,7 +440,7 @@ def _draw_rate(place: _Place, top: float, rate: RateRow) -> None:
 def _draw_panel(place: _Place, panel: Panel, top: float, guides: Sequence[float]) -> None:
     bottom = top + _height(panel)
     high, whole = _top_value(panel)
-    y = _Scale(0, high, bottom - 6, top)
+    y = LinearScale(0, high, bottom - 6, top)
     _draw_heading(place, panel, top - 12, y, whole)
     start, end = place.x.start, place.x.end
     _draw_seconds(place, top, y.start + 4)
@@ -486,7 +464,7 @@ def _draw_panel(place: _Place, panel: Panel, top: float, guides: Sequence[float]
     _draw_names(place, panel, top)
 
 
-def _draw_areas(place: _Place, panel: Panel, y: _Scale, whole: bool) -> None:
+def _draw_areas(place: _Place, panel: Panel, y: LinearScale, whole: bool) -> None:
     edges = _stack(panel)
     low: Any = np.zeros(len(place.times))
     for edge, color in zip(edges, _colors(panel.areas), strict=True):
@@ -496,7 +474,7 @@ def _draw_areas(place: _Place, panel: Panel, y: _Scale, whole: bool) -> None:
         place.area(y(low), y(np.maximum(low, panel.total)), _FREE, zorder=1.5)
 
 
-def _draw_heading(place: _Place, panel: Panel, y: float, scale: _Scale, whole: bool) -> None:
+def _draw_heading(place: _Place, panel: Panel, y: float, scale: LinearScale, whole: bool) -> None:
     taken = place.words(MARGIN, y, panel.title, color=TEXT, bold=True, size=9)
     notes = []
     if panel.total is not None and panel.areas and not whole:
