@@ -163,9 +163,9 @@ class Comparison(render.Described):
 
     def document(self) -> dict[str, Any]:
         """Return it as a document for JSON: numbers, texts, lists and mappings alone."""
-        return without_infinities(
-            {**asdict(self), "verdict": self.verdict, "fastest": self.fastest}
-        )
+        found = {**asdict(self), "verdict": self.verdict, "fastest": self.fastest}
+        document: dict[str, Any] = without_infinities(found)
+        return document
 
     def _nothing_else(self) -> str:
         if not self.left_out:

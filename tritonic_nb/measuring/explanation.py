@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -14,13 +13,17 @@ from tritonic_nb import render
 from tritonic_nb.errors import ArgumentError, TritonicError, brief, check_whole
 from tritonic_nb.measuring.estimates import two_digits
 from tritonic_nb.measuring.lane import Bench, Lane
-from tritonic_nb.measuring.tracing import Traced, TraceLog, trace_log
+from tritonic_nb.measuring.tracing import Traced, trace_log
 from tritonic_nb.render import RequestTimeline, Stage, human_bytes, waterfall
 from tritonic_nb.result import InferenceResult
+from tritonic_nb.tensors import ModelSpec
+from tritonic_nb.transport import Transport
 
 __all__ = ["ExplainedWay", "Explanation", "explain"]
 
 _WARM_UPS = 3
+_LATE_S = 0.1  # for how long to wait for the server's counters
+_POLL_S = 0.002
 _BOTH_WAYS = "send and reply"
 _SERVER = ("queue", "compute input", "compute", "compute output")
 """Triton's own stages: their times are its counters'."""
@@ -41,11 +44,13 @@ _HELP = {
     "copy out": "copying out of shared memory: copy=False gives views",
 }
 
+_OTHER = "the server's own work"
+
 
 class ServerTimes(NamedTuple):
     """A request's time inside the server by its own counters, in milliseconds.
 
-    ``count`` requests were counted meanwhile; the times are the mean of them.
+    The times are the mean of so many `requests`; where that is 0, the server tells nothing.
     """
 
     queue_ms: float
@@ -53,7 +58,7 @@ class ServerTimes(NamedTuple):
     compute_ms: float
     compute_output_ms: float
     total_ms: float
-    count: int
+    requests: int
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class ExplainedWay:
     total_ms
         The request from ``infer`` to its result, by the client's clock.
     server
-        The server's counters over all the requests (the mean of one).
+        The server's own counters for the same requests.
     requests, used
         How many requests there were, and over how many of them the stages are taken.
     traced
@@ -98,8 +103,9 @@ class ExplainedWay:
 
     @property
     def sum_ms(self) -> float:
-        """The sum of the stages. The server may end its work after it has answered, so that
-        this may be a little more than the whole.
+        """The sum of the stages.
+
+        It may be a little more than the whole: the server ends its books after it has answered.
         """
         return sum(stage.ms for stage in self.stages)
 
@@ -193,83 +199,86 @@ class _Row(NamedTuple):
 
 
 def _explained(bench: Bench, lane: Lane, *, requests: int) -> ExplainedWay:
-    for _ in range(_WARM_UPS):
-        lane.infer()
     transport, model = bench.setup.link.transport, bench.setup.chosen
-
-    def counters() -> ServerTimes | None:
-        try:
-            return _counted(transport.model_statistics(model.name, model.version))
-        except TritonicError:  # it does not tell
-            return None
-
-    with ExitStack() as stack:
-        log = stack.enter_context(trace_log(transport, model.name))
-        rows = _traced_rows(lane, log, requests, counters) if log is not None else []
-        if len(rows) * 2 < requests:  # there are no traces of this server's to be read here
-            rows = _counted_rows(lane, requests, counters)
-    return _way(lane, rows, copied=bool(bench.options.get("copy", True)))
-
-
-def _traced_rows(
-    lane: Lane, log: TraceLog, requests: int, counters: Callable[[], ServerTimes | None]
-) -> list[_Row]:
-    """Run requests that the server traces, and lay both clocks' times beside one another."""
-    lane.infer()
-    log.take(1)
-    before = counters()
-    results = []
-    for _ in range(requests):
-        result = lane.infer()
-        results.append((result, time.perf_counter()))
-    server = _between(before, counters())
-    traces = log.take(requests)
-    rows = []
-    for result, ended in results:
-        within = [t for t in traces if result.timings.begun_s <= t.queued and t.answered <= ended]
-        if len(within) == 1:  # where there are several, others use the model at the same time
-            rows.append(_Row(result, within[0], server))
-    return rows
+    counters = _Counters(transport, model)
+    with trace_log(transport, model.name) as log:
+        for _ in range(_WARM_UPS):
+            lane.infer()
+        if log is not None:
+            log.take(_WARM_UPS)
+        counters.since()
+        rows, ended = [], []
+        for _ in range(requests):
+            result = lane.infer()
+            ended.append(time.perf_counter())
+            rows.append(_Row(result, None, counters.since()))
+        traces = log.take(requests) if log is not None else []
+    traced = [
+        row._replace(traced=each)
+        for row, end in zip(rows, ended, strict=True)
+        if (each := _within(traces, row.result.timings.begun_s, end)) is not None
+    ]
+    # Few, where the server's times are of another clock, or others use the model meanwhile.
+    chosen = traced if len(traced) * 2 >= requests else rows
+    return _way(lane, chosen, copied=bool(bench.options.get("copy", True)))
 
 
-def _counted_rows(
-    lane: Lane, requests: int, counters: Callable[[], ServerTimes | None]
-) -> list[_Row]:
-    """Run requests, and read the server's counters between them."""
-    rows = []
-    before = counters()
-    for _ in range(requests):
-        result = lane.infer()
-        after = counters()
-        rows.append(_Row(result, None, _between(before, after)))
-        before = after
-    return rows
+def _within(traces: Sequence[Traced], begun: float, ended: float) -> Traced | None:
+    """Return the one trace of a request between two moments."""
+    found = [each for each in traces if begun <= each.queued and each.output_begun <= ended]
+    return found[0] if len(found) == 1 else None
+
+
+class _Counters:
+    """What a model's counters tell of the time since they were looked at last."""
+
+    def __init__(self, transport: Transport, model: ModelSpec) -> None:
+        self._transport = transport
+        self._model = model
+        self._last: ServerTimes | None = None
+
+    def since(self) -> ServerTimes:
+        """Return the mean of the requests since the last look, at least one of which there was."""
+        until = time.monotonic() + _LATE_S
+        before = self._last
+        while True:
+            try:
+                now = _counted(
+                    self._transport.model_statistics(self._model.name, self._model.version)
+                )
+            except TritonicError:  # it does not tell
+                return _UNKNOWN
+            # The server answers before it has counted.
+            late = before is not None and now.requests <= before.requests
+            if not late or time.monotonic() > until:
+                self._last = now
+                return _between(before, now)
+            time.sleep(_POLL_S)
 
 
 def _counted(statistics: Sequence[Mapping[str, Any]]) -> ServerTimes:
     """Add up the counters of a model's versions, in milliseconds."""
     names = ("queue", "compute_input", "compute_infer", "compute_output", "success")
     sums = dict.fromkeys(names, 0.0)
-    count = 0
+    requests = 0
     for version in statistics:
         told = version.get("inference_stats", {})
         for name in names:
             sums[name] += float(told.get(name, {}).get("ns", 0)) / 1e6
-        count += int(told.get("success", {}).get("count", 0))
-    return ServerTimes(*(sums[name] for name in names), count)
+        requests += int(told.get("success", {}).get("count", 0))
+    return ServerTimes._make([*sums.values(), requests])
 
 
 _UNKNOWN = ServerTimes(0.0, 0.0, 0.0, 0.0, 0.0, 0)
 
 
-def _between(before: ServerTimes | None, after: ServerTimes | None) -> ServerTimes:
+def _between(before: ServerTimes | None, after: ServerTimes) -> ServerTimes:
     """Return the mean of what was counted between two looks."""
-    if before is None or after is None or after.count <= before.count:
+    if before is None or after.requests <= before.requests:
         return _UNKNOWN
-    count = after.count - before.count
-    return ServerTimes(
-        *((b - a) / count for a, b in zip(before[:-1], after[:-1], strict=True)), count
-    )
+    count = after.requests - before.requests
+    means = [(b - a) / count for a, b in zip(before[:5], after[:5], strict=True)]
+    return ServerTimes._make([*means, count])
 
 
 def _way(lane: Lane, rows: Sequence[_Row], *, copied: bool) -> ExplainedWay:
@@ -289,11 +298,9 @@ def _way(lane: Lane, rows: Sequence[_Row], *, copied: bool) -> ExplainedWay:
         )
         for at, each in enumerate(single[0])
     )
-    counted = [row.server for row in rows]
-    server = ServerTimes(
-        *np.mean([each[:-1] for each in counted], axis=0).tolist(),
-        count=counted[0].count if traced else sum(each.count for each in counted),
-    )
+    counted = [row.server for row in middle]
+    means = np.mean([each[:5] for each in counted], axis=0).tolist()
+    server = ServerTimes._make([*means, sum(each.requests for each in counted)])
     return ExplainedWay(
         name=lane.name,
         label=lane.label,
@@ -354,12 +361,11 @@ def _by_trace(  # noqa: PLR0917
         Stage(name, "server", start, end - start)
         for name, start, end in zip(_SERVER, marks, marks[1:], strict=False)
     ]
-    # The reply is on its way before the server has done its books: what of it is left then.
-    answered = min(max((traced.answered - origin_s) * 1e3, marks[-1]), last)
+    computed = min(marks[-1], last)  # the reply may come before the server has done its books
     return [
         Stage("send", "transit", begun, max(0.0, marks[0] - begun), sent),
         *server,
-        Stage("reply", "transit", answered, last - answered, received),
+        Stage("reply", "transit", computed, last - computed, received),
     ]
 
 
@@ -384,9 +390,9 @@ def _notes(ways: Sequence[ExplainedWay]) -> tuple[str, ...]:
             "server and back are one stage, drawn first (a trace, where the server is on this "
             "machine and writes one, tells them apart)"
         )
-    if any(way.server.count == 0 for way in ways):
+    if any(way.server.requests == 0 for way in ways):
         notes.append("the server does not tell its counters: its time is part of the way")
-    if any(way.server.count > way.requests for way in ways):
+    if any(way.server.requests > way.used for way in ways):
         notes.append("others used the model meanwhile: the server's counters are the mean of all")
     return tuple(notes)
 
@@ -394,10 +400,10 @@ def _notes(ways: Sequence[ExplainedWay]) -> tuple[str, ...]:
 def _sentence(way: ExplainedWay) -> str:
     longest = way.dominant
     part = longest.ms / way.total_ms if way.total_ms > 0 else 0.0
-    helps = _HELP.get(longest.name, "the server's own work")
+    how = "most of it" if part > 0.5 else "the longest stage is"
     return (
-        f"{_capital(way.label)}: {two_digits(way.total_ms)} ms, most of it {longest.name} "
-        f"({part:.0%}): {helps}."
+        f"{_capital(way.label)}: {two_digits(way.total_ms)} ms, {how} {longest.name} ({part:.0%}), "
+        f"{_HELP.get(longest.name, _OTHER)}."
     )
 
 

@@ -80,4 +80,5 @@ def _stretched(array: npt.NDArray[Any], axis: int, length: int) -> npt.NDArray[A
         return array
     if array.shape[axis] == 0:
         raise ArgumentError("an input without elements has no other size", "give one with some")
-    return np.take(array, np.arange(length) % array.shape[axis], axis)
+    stretched: npt.NDArray[Any] = np.take(array, np.arange(length) % array.shape[axis], axis)
+    return stretched

@@ -102,12 +102,7 @@ class Sweep(render.Described):
             "model": self._last.model,
             "verdict": self.verdict,
             "crossings": {
-                name: {
-                    "size": each.size if each.found else None,
-                    "below": each.below,
-                    "above": each.above,
-                }
-                for name, each in self.crossings.items()
+                name: {**asdict(each), "found": each.found} for name, each in self.crossings.items()
             },
             "comparisons": {x: each.document() for x, each in self.comparisons.items()},
         }

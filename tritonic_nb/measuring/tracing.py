@@ -33,10 +33,8 @@ _SETTINGS = {
     "log_frequency": ["1"],  # each trace is written at once, to a file of its own
 }
 _STAGES = (
-    "REQUEST_START", "QUEUE_START", "COMPUTE_START", "COMPUTE_INPUT_END", "COMPUTE_OUTPUT_START",
-    "COMPUTE_END", "REQUEST_END",
+    "QUEUE_START", "COMPUTE_START", "COMPUTE_INPUT_END", "COMPUTE_OUTPUT_START", "COMPUTE_END",
 )  # fmt: skip
-_SENDING = ("HTTP_SEND_START", "GRPC_SEND_START")
 
 
 @dataclass(frozen=True)
@@ -47,10 +45,8 @@ class Traced:
     ----------
     queued, computing, input_ready, output_begun, computed
         It came to the queue; a model's instance took it; its inputs were there; the model
-        was done; its outputs were there.
-    answered
-        The reply began to go out. That may be before `computed`: what the server does for its
-        own books comes last.
+        was done; its outputs were there, and the server's books done: the reply may have
+        begun to go out a moment before.
     """
 
     queued: float
@@ -58,7 +54,6 @@ class Traced:
     input_ready: float
     output_begun: float
     computed: float
-    answered: float
 
 
 class TraceLog:
@@ -167,8 +162,6 @@ def _read(text: str, model: str) -> Traced | None:
         for each in part.get("timestamps", ()):
             times[which][each["name"]] = each["ns"] / 1e9
     for which, found in times.items():
-        sent = [found[name] for name in _SENDING if name in found]
         if names.get(which) == model and which not in children and found.keys() >= set(_STAGES):
-            passed = [found[name] for name in _STAGES[1:-1]]
-            return Traced(*passed, answered=sent[0] if sent else found["REQUEST_END"])
+            return Traced(*(found[name] for name in _STAGES))
     return None

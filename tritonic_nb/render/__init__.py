@@ -7,6 +7,7 @@ knows nothing of sessions, models or servers.
 from __future__ import annotations
 
 from tritonic_nb.render.classes import classification
+from tritonic_nb.render.crossing import SweepLine, SweepPoint, crossing
 from tritonic_nb.render.diff import Difference, compare
 from tritonic_nb.render.gallery import Wish, picture_of
 from tritonic_nb.render.guess import guess
@@ -22,19 +23,26 @@ from tritonic_nb.render.reprs import Cell, Described, Description, Table, card, 
 from tritonic_nb.render.scores import probabilities
 from tritonic_nb.render.tensor import Summary, summarise
 from tritonic_nb.render.values import Values
+from tritonic_nb.render.versus import Contender, versus
+from tritonic_nb.render.waterfall import RequestTimeline, Stage, waterfall
 
 __all__ = [
     "KINDS",
     "Cell",
+    "Contender",
     "Described",
     "Description",
     "Difference",
     "Guess",
     "Picture",
     "Progress",
+    "RequestTimeline",
     "Rich",
     "Source",
+    "Stage",
     "Summary",
+    "SweepLine",
+    "SweepPoint",
     "Table",
     "Values",
     "Wish",
@@ -43,6 +51,7 @@ __all__ = [
     "card",
     "classification",
     "compare",
+    "crossing",
     "display",
     "guess",
     "human_bytes",
@@ -55,4 +64,6 @@ __all__ = [
     "show",
     "summarise",
     "top",
+    "versus",
+    "waterfall",
 ]
