@@ -45,7 +45,7 @@ from tritonic_nb.frames import open_frames
 from tritonic_nb.images import ImageTransform
 from tritonic_nb.inputs import OPTIONS, Prepared, noted, prepare, transform_of
 from tritonic_nb.leftovers import Leftovers, ServerRegion, find_leftovers, server_regions
-from tritonic_nb.measuring import Bench, Comparison, Explanation, Sweep
+from tritonic_nb.measuring import Advice, Bench, Comparison, Explanation, Sweep
 from tritonic_nb.memory import (
     Region,
     RegionDescriptor,
@@ -1363,6 +1363,56 @@ class Session(render.Described):
         if inputs is None and not named:
             bench, inputs = self._bench(setup, outputs=outputs, copy=copy, timeout=timeout), tensors
         return measuring.explain(bench, ways, inputs, batch=batch, requests=requests)
+
+    def advise(
+        self,
+        inputs: Any = None,
+        /,
+        *,
+        seconds: float = 20.0,
+        precision: float = 0.05,
+        copy: bool = True,
+        outputs: Sequence[str] | None = None,
+        transform: ImageTransform | str | None = None,
+        timeout: float | None = None,
+        progress: bool = True,
+        **named: Any,
+    ) -> Advice:
+        """Measure what would make these inferences faster, and what would not.
+
+        The way; outputs through regions or over the wire; regions that are larger than what goes
+        through them; larger batches; more requests in flight; the server's number of instances.
+
+        Parameters
+        ----------
+        inputs, named, precision, copy, outputs, transform, timeout
+            As for :meth:`compare`.
+        seconds
+            The time for all of it, about.
+        progress
+            Whether to show the steps as they go by.
+
+        Returns
+        -------
+        Advice
+            A sentence with figures on each topic, and the code that follows it.
+
+        Raises
+        ------
+        TritonicError
+            As :meth:`compare` raises.
+
+        Examples
+        --------
+        >>> session.advise(images=batch).to_do
+        """
+        setup = self._usable()
+        effort = measuring.checked_effort(seconds, precision, self._server_pids())
+        tensors, batch = self._tensors(setup, inputs, named, transform)
+        bench = self._bench(setup, outputs=outputs, copy=copy, timeout=timeout)
+        return measuring.advise(
+            bench, tensors, batch=batch, effort=effort, regions=self.regions, progress=progress
+        )
 
     def _tensors(
         self,

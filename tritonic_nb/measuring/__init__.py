@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tritonic_nb.measuring.advice import Advice, Recommendation, advise
 from tritonic_nb.measuring.comparison import Comparison, Measured, checked_effort, compare
 from tritonic_nb.measuring.estimates import Ratio
 from tritonic_nb.measuring.explanation import ExplainedWay, Explanation, explain
@@ -12,6 +13,7 @@ from tritonic_nb.measuring.way import WAYS, Way
 
 __all__ = [
     "WAYS",
+    "Advice",
     "Bench",
     "Comparison",
     "Crossing",
@@ -19,8 +21,10 @@ __all__ = [
     "Explanation",
     "Measured",
     "Ratio",
+    "Recommendation",
     "Sweep",
     "Way",
+    "advise",
     "checked_effort",
     "checked_sizes",
     "compare",

@@ -151,11 +151,9 @@ class Comparison(render.Described):
         contenders = [
             Contender(
                 way.label,
-                (max(way.low_ms, 0.0), way.median_ms, min(way.high_ms, way.p99_ms * 2)),
+                _shown_interval(way),
                 way.p99_ms,
-                "the others are compared with it"
-                if at == 0 and len(self.ways) > 1
-                else (f"{way.ratio} times as fast" if at else ""),
+                f"{way.ratio} times as fast" if at else "",
             )
             for at, way in enumerate(self.ways)
         ]
@@ -400,6 +398,12 @@ def without_infinities(thing: Any) -> Any:
     if isinstance(thing, list | tuple):
         return [without_infinities(value) for value in thing]
     return None if isinstance(thing, float) and not math.isfinite(thing) else thing
+
+
+def _shown_interval(way: Measured) -> tuple[float, float, float]:
+    if not math.isfinite(way.high_ms):  # too few rounds: there is none to show
+        return way.median_ms, way.median_ms, way.median_ms
+    return min(way.low_ms, way.median_ms), way.median_ms, max(way.high_ms, way.median_ms)
 
 
 def _difference(way: Measured, first: Measured) -> str:

@@ -19,9 +19,11 @@ from tritonic_nb.result import InferenceResult
 from tritonic_nb.tensors import ModelSpec
 from tritonic_nb.transport import Transport
 
-__all__ = ["ExplainedWay", "Explanation", "explain"]
+__all__ = ["Counters", "ExplainedWay", "Explanation", "explain"]
 
-_WARM_UPS = 3
+_WARM_UPS = 2
+_TURNS = 4
+_LEAST_AFTER = 0.01  # of a request, to speak of
 _LATE_S = 0.1  # for how long to wait for the server's counters
 _POLL_S = 0.002
 _BOTH_WAYS = "send and reply"
@@ -45,6 +47,11 @@ _HELP = {
 }
 
 _OTHER = "the server's own work"
+_FEW_NBYTES = 64 * 1024
+_FIXED = (
+    "what every request costs, however small: larger batches or several in flight share it among "
+    "more items"
+)
 
 
 class ServerTimes(NamedTuple):
@@ -77,6 +84,9 @@ class ExplainedWay:
         The server's own counters for the same requests.
     requests, used
         How many requests there were, and over how many of them the stages are taken.
+    after_ms
+        How long the server was at its books after the reply had come. Its counter of `compute
+        output` has that too, the stage has not.
     traced
         Whether the server's part is from its trace; else from its counters alone, which do
         not tell when a stage began.
@@ -89,6 +99,7 @@ class ExplainedWay:
     server: ServerTimes
     requests: int
     used: int
+    after_ms: float
     traced: bool
 
     def __getitem__(self, stage: str) -> Stage:
@@ -103,10 +114,7 @@ class ExplainedWay:
 
     @property
     def sum_ms(self) -> float:
-        """The sum of the stages.
-
-        It may be a little more than the whole: the server ends its books after it has answered.
-        """
+        """The sum of the stages, which is :attr:`total_ms` but for what no clock saw."""
         return sum(stage.ms for stage in self.stages)
 
     @property
@@ -181,46 +189,55 @@ def explain(
 ) -> Explanation:
     """Explain ways, as :meth:`Session.explain <tritonic_nb.Session.explain>` tells."""
     check_whole(requests, 4, "requests", "explain with four requests or more")
+    transport, model = bench.setup.link.transport, bench.setup.chosen
+    copied = bool(bench.options.get("copy", True))
     with bench.lanes(ways, inputs) as lanes:
+        opened = list(lanes.open.values())
+        with trace_log(transport, model.name) as log:
+            rows = _run(opened, Counters(transport, model), requests)
+            traces = [] if log is None else log.take(len(opened) * requests)
         explained = tuple(
-            _explained(bench, lane, requests=requests) for lane in lanes.open.values()
+            _way(lane, _with_traces(found, traces), copied=copied)
+            for lane, found in zip(opened, rows, strict=True)
         )
-        return Explanation(
-            bench.setup.chosen.name, batch, explained, lanes.left_out, _notes(explained)
-        )
+        return Explanation(model.name, batch, explained, lanes.left_out, _notes(explained))
 
 
 class _Row(NamedTuple):
-    """One request: its client's laps, and the server's part of it."""
+    """One request: its client's laps, when it was over, and the server's part of it."""
 
     result: InferenceResult
-    traced: Traced | None
+    ended_s: float
     server: ServerTimes
+    traced: Traced | None = None
 
 
-def _explained(bench: Bench, lane: Lane, *, requests: int) -> ExplainedWay:
-    transport, model = bench.setup.link.transport, bench.setup.chosen
-    counters = _Counters(transport, model)
-    with trace_log(transport, model.name) as log:
-        for _ in range(_WARM_UPS):
-            lane.infer()
-        if log is not None:
-            log.take(_WARM_UPS)
-        counters.since()
-        rows, ended = [], []
-        for _ in range(requests):
-            result = lane.infer()
-            ended.append(time.perf_counter())
-            rows.append(_Row(result, None, counters.since()))
-        traces = log.take(requests) if log is not None else []
+def _run(lanes: Sequence[Lane], counters: Counters, requests: int) -> list[list[_Row]]:
+    """Run requests over each lane, in turns, so that what disturbs the machine disturbs all."""
+    rows: list[list[_Row]] = [[] for _ in lanes]
+    for turn in range(_TURNS):
+        for lane, found in zip(lanes, rows, strict=True):
+            for _ in range(_WARM_UPS):
+                lane.infer()
+            counters.since()
+            for _ in range(requests * turn // _TURNS, requests * (turn + 1) // _TURNS):
+                result = lane.infer()
+                found.append(_Row(result, time.perf_counter(), counters.since()))
+    return rows
+
+
+def _with_traces(rows: Sequence[_Row], traces: Sequence[Traced]) -> Sequence[_Row]:
+    """Return requests with their traces; without any, where few have one.
+
+    They have none where the server's times are of another clock, and no clear one where others
+    use the model at the same time.
+    """
     traced = [
-        row._replace(traced=each)
-        for row, end in zip(rows, ended, strict=True)
-        if (each := _within(traces, row.result.timings.begun_s, end)) is not None
+        row._replace(traced=trace)
+        for row in rows
+        if (trace := _within(traces, row.result.timings.begun_s, row.ended_s)) is not None
     ]
-    # Few, where the server's times are of another clock, or others use the model meanwhile.
-    chosen = traced if len(traced) * 2 >= requests else rows
-    return _way(lane, chosen, copied=bool(bench.options.get("copy", True)))
+    return traced if len(traced) * 2 >= len(rows) else rows
 
 
 def _within(traces: Sequence[Traced], begun: float, ended: float) -> Traced | None:
@@ -229,7 +246,7 @@ def _within(traces: Sequence[Traced], begun: float, ended: float) -> Traced | No
     return found[0] if len(found) == 1 else None
 
 
-class _Counters:
+class Counters:
     """What a model's counters tell of the time since they were looked at last."""
 
     def __init__(self, transport: Transport, model: ModelSpec) -> None:
@@ -309,8 +326,19 @@ def _way(lane: Lane, rows: Sequence[_Row], *, copied: bool) -> ExplainedWay:
         server=server,
         requests=len(rows),
         used=len(middle),
+        after_ms=float(np.mean([_after_ms(row) for row in middle])),
         traced=traced,
     )
+
+
+def _after_ms(row: _Row) -> float:
+    """Return how long the server worked on after a request's reply had come."""
+    if row.traced is None:
+        return 0.0
+    timings = row.result.timings
+    out_ms = timings.decode_ms + timings.copy_out_ms
+    received = timings.begun_s + (timings.total_ms - out_ms) / 1e3
+    return max(0.0, row.traced.computed - received) * 1e3
 
 
 def _stages(row: _Row, *, copied: bool) -> list[Stage]:
@@ -357,11 +385,13 @@ def _by_trace(  # noqa: PLR0917
             traced.computed,
         )
     ]  # fmt: skip
+    # The reply may have come before the server is done with its books: what it does then is not
+    # part of the request's time.
+    marks[-1] = computed = min(marks[-1], last)
     server = [
         Stage(name, "server", start, end - start)
         for name, start, end in zip(_SERVER, marks, marks[1:], strict=False)
     ]
-    computed = min(marks[-1], last)  # the reply may come before the server has done its books
     return [
         Stage("send", "transit", begun, max(0.0, marks[0] - begun), sent),
         *server,
@@ -390,6 +420,12 @@ def _notes(ways: Sequence[ExplainedWay]) -> tuple[str, ...]:
             "server and back are one stage, drawn first (a trace, where the server is on this "
             "machine and writes one, tells them apart)"
         )
+    for way in ways:
+        if way.after_ms >= _LEAST_AFTER * way.total_ms:
+            notes.append(
+                f"{way.label}: the server was at its books for {way.after_ms:.3f} ms after the "
+                "reply had come, which its counter of compute output has, and the stage has not"
+            )
     if any(way.server.requests == 0 for way in ways):
         notes.append("the server does not tell its counters: its time is part of the way")
     if any(way.server.requests > way.used for way in ways):
@@ -401,9 +437,12 @@ def _sentence(way: ExplainedWay) -> str:
     longest = way.dominant
     part = longest.ms / way.total_ms if way.total_ms > 0 else 0.0
     how = "most of it" if part > 0.5 else "the longest stage is"
+    helps = _HELP.get(longest.name, _OTHER)
+    if longest.side == "transit" and (longest.nbytes or 0) < _FEW_NBYTES:
+        helps = _FIXED
     return (
         f"{_capital(way.label)}: {two_digits(way.total_ms)} ms, {how} {longest.name} ({part:.0%}), "
-        f"{_HELP.get(longest.name, _OTHER)}."
+        f"{helps}."
     )
 
 

@@ -110,7 +110,7 @@ class Bench:
             self.setup.link.transport.close()
 
     @contextmanager
-    def lanes(self, ways: Any, inputs: Mapping[str, Any]) -> Iterator[Lanes]:
+    def lanes(self, ways: Any, inputs: Any) -> Iterator[Lanes]:
         """Open ways, as far as they work here, and remove afterwards what they took.
 
         Parameters
@@ -118,7 +118,7 @@ class Bench:
         ways
             As for :func:`~tritonic_nb.measuring.way.named_ways`.
         inputs
-            What to infer with, by name.
+            What to infer with, as :meth:`Session.infer <tritonic_nb.Session.infer>` takes it.
 
         Raises
         ------
@@ -127,7 +127,12 @@ class Bench:
         TritonicError
             If the model cannot be run with the inputs.
         """
-        chosen = named_ways(ways)
+        with self.open({name: (way, inputs) for name, way in named_ways(ways).items()}) as lanes:
+            yield lanes
+
+    @contextmanager
+    def open(self, wanted: Mapping[str, tuple[Way, Any]]) -> Iterator[Lanes]:
+        """Open lanes by name, each with its way and its inputs; otherwise as :meth:`lanes`."""
         if self.setup.chosen.stateful:
             raise ArgumentError(
                 f"model {self.setup.chosen.name!r} keeps what requests of a sequence left: the "
@@ -138,7 +143,7 @@ class Bench:
         refused: dict[str, SharedMemoryError | RestrictedApiError] = {}
         sets: list[RegionSet] = []
         try:
-            for name, way in chosen.items():
+            for name, (way, inputs) in wanted.items():
                 sets.append(self.new_regions())
                 try:
                     opened[name] = self._open(name, way, sets[-1], inputs)
@@ -150,7 +155,7 @@ class Bench:
         finally:
             _close_all(sets)
 
-    def _open(self, name: str, way: Way, regions: RegionSet, inputs: Mapping[str, Any]) -> Lane:
+    def _open(self, name: str, way: Way, regions: RegionSet, inputs: Any) -> Lane:
         before = self.setup
         for kind in {way.input, way.output}:
             require_supported(kind, before.device)
