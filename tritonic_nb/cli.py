@@ -1,4 +1,4 @@
-"""The command ``tritonic-nb``: prepare, serve, demo, clean."""
+"""The command ``tritonic-nb``: prepare, serve, demo, compare, clean."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import statistics
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import numpy.typing as npt
 
 from tritonic_nb import __version__, samples
+from tritonic_nb.cli_compare import add_compare, run_compare
 from tritonic_nb.errors import ArgumentError, TritonicError
 from tritonic_nb.images import ImageTransform, load_image
 from tritonic_nb.leftovers import Leftovers, find_leftovers
@@ -33,7 +33,7 @@ from tritonic_nb.transport import connect
 
 __all__ = ["main"]
 
-_ROUNDS = 15  # of the demo's comparison, each way
+_COMPARING_S = 3.0  # in the demo
 _LOG_LINES = 20
 _HIGHEST_PORT = 65535
 _STRANGERS = "triton_python_backend_shm_region_"
@@ -105,6 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     shown.add_argument("image", nargs="?", metavar="IMAGE", help="default: a cat")
     shown.set_defaults(command=_demo)
+
+    compared = add_compare(commands)
+    compared.set_defaults(
+        command=lambda given: run_compare(given, _models, _headers_of(given.headers_file))
+    )
 
     cleaned = commands.add_parser(
         "clean", help="remove what dead notebooks and servers left in /dev/shm and elsewhere"
@@ -238,20 +243,17 @@ def _demo(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     with serve() as server:
         server.add("classifier", samples.classifier())
-        with (
-            server.session(model="classifier") as shared,
-            server.session(model="classifier", shared_memory="none") as wired,
-        ):
+        with server.session(model="classifier") as session:
             print(
                 f"Triton {server.version} with the model, ready after "
                 f"{time.perf_counter() - started:.1f} s"
             )
-            transform = shared.transform or ImageTransform(224, 224)
-            result = shared.infer(image, transform=transform)
+            transform = session.transform or ImageTransform(224, 224)
+            result = session.infer(image, transform=transform)
             print(f"{path.name}, {image.width} x {image.height}: {transform}\n")
             print(*result.top_k(5), sep="\n")
-            _print_regions(shared)
-            _print_comparison(shared, wired, transform(image))
+            _print_regions(session)
+            _print_comparison(session, transform(image))
     return 0
 
 
@@ -351,22 +353,17 @@ def _print_regions(session: Session) -> None:
         print(f"  {region.direction:6}  {region.tensor:16}  {size:>7}  {region.name}")
 
 
-def _print_comparison(shared: Session, wired: Session, tensor: npt.NDArray[Any]) -> None:
+def _print_comparison(session: Session, tensor: npt.NDArray[Any]) -> None:
     """Print both ways' medians, measured in turn on one tensor."""
-    ways = {"system shared memory": shared, "plain HTTP": wired}
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    last = {}
-    for _ in range(_ROUNDS):
-        for name, session in ways.items():
-            last[name] = session.infer(tensor)
-            times[name].append(last[name].timings.total_ms)
-    print(f"\nThe same tensor both ways, median of {_ROUNDS} in turn:")
-    for name, result in last.items():
+    compared = session.compare(tensor, ("none", "system"), seconds=_COMPARING_S, progress=False)
+    print(f"\nThe same tensor both ways, medians of {compared.inferences} in turn:")
+    for way in compared.ways:
         print(
-            f"  {name:20}  {statistics.median(times[name]):6.2f} ms, "
-            f"{human_bytes(result.shared_nbytes)} in shared memory, "
-            f"{human_bytes(result.wire_nbytes)} over the wire"
+            f"  {way.label:20}  {way.median_ms:6.2f} ms, "
+            f"{human_bytes(way.shared_nbytes)} in shared memory, "
+            f"{human_bytes(way.wire_nbytes)} over the wire"
         )
+    print(compared.verdict)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from tritonic_nb.benchmark.interrupts import handled
 from tritonic_nb.benchmark.plot import plot
 from tritonic_nb.benchmark.run import FULL, QUICK, Amount, run
 from tritonic_nb.errors import ArgumentError, TritonicError
+from tritonic_nb.render import parsed_bytes
 
 if TYPE_CHECKING:
     from tritonic_nb.benchmark.gpu_run import GpuAmount
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _Amount = TypeVar("_Amount", Amount, "GpuAmount")
-_UNITS = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2}
 _MOST_NBYTES = 2**30
 _LONGEST_S = 86_400.0
 _MOST_ROUNDS = 10_000
@@ -188,8 +187,10 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 def _size(text: str) -> int:
-    found = re.fullmatch(r"(\d{1,10})\s*([kKmM]?[bB]?)", text)
-    nbytes = int(found[1]) * _UNITS.get(found[2].lower(), 0) if found else 0
+    try:
+        nbytes = parsed_bytes(text)
+    except ArgumentError:
+        nbytes = 0
     if not 0 < nbytes <= _MOST_NBYTES or nbytes % 4:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no size: give bytes, a multiple of 4 up to {_MOST_NBYTES}, or kB, MB"

@@ -12,14 +12,14 @@ from tritonic_nb import render
 from tritonic_nb.errors import TritonicError
 from tritonic_nb.measuring.comparison import Comparison, compare, without_infinities
 from tritonic_nb.measuring.depths import Depth, processors, run_depths
-from tritonic_nb.measuring.estimates import LEAST_RATIO, ratio_of, times_text, two_digits
+from tritonic_nb.measuring.estimates import LEAST_RATIO, ratio_of, times_text
 from tritonic_nb.measuring.explanation import Counters, ServerTimes
 from tritonic_nb.measuring.lane import Bench
 from tritonic_nb.measuring.resized import in_batch, on_host
 from tritonic_nb.measuring.rounds import Effort, run_rounds
 from tritonic_nb.measuring.way import WAYS, Way
 from tritonic_nb.memory import RegionDescriptor, SharedMemoryType, Tensor
-from tritonic_nb.render import Progress, human_bytes
+from tritonic_nb.render import Progress, figures, human_bytes
 
 __all__ = ["Advice", "Recommendation", "advise"]
 
@@ -230,7 +230,7 @@ def _about_batches(
     gains = [ratio_of(items[0], each).value for each in items]
     chosen = int(np.argmax(gains))
     times = ", ".join(
-        f"{size}: {two_digits(track.median_s * 1e3)} ms"
+        f"{size}: {figures(track.median_s * 1e3, 2)} ms"
         for size, track in zip(sizes, tracks, strict=True)
     )
     if gains[chosen] < LEAST_RATIO:
@@ -260,7 +260,7 @@ def _about_depths(
         served = counters.since()
     gains = [depth.rate / depths[0].rate for depth in depths]
     chosen = int(np.argmax(gains))
-    rates = ", ".join(f"{each.in_flight}: {two_digits(each.rate)}/s" for each in depths)
+    rates = ", ".join(f"{each.in_flight}: {figures(each.rate, 2)}/s" for each in depths)
     if gains[chosen] < LEAST_RATIO:
         told = Recommendation("in flight", f"more at a time give no more per second ({rates})")
     else:
@@ -286,17 +286,17 @@ def _about_instances(bench: Bench, depth: Depth, served: ServerTimes) -> list[Re
         else (f"the model's {count} instance{'' if count == 1 else 's'}")
     )
     waits = (
-        f"with {depth.in_flight} in flight a request waits {two_digits(served.queue_ms)} ms for "
-        f"{has}, and takes {two_digits(takes_ms)} ms in it"
+        f"with {depth.in_flight} in flight a request waits {figures(served.queue_ms, 2)} ms for "
+        f"{has}, and takes {figures(takes_ms, 2)} ms in it"
     )
     if served.queue_ms < _WAITS * takes_ms:
         return [Recommendation("instances", f"they are not the limit: {waits}")]
     here = processors()
     busy = float(np.median(depth.busy)) if depth.busy else None
     if busy is not None and busy >= _BUSY * here:
-        limit = f"but {two_digits(busy)} of {here} processors are busy with it: more would not help"
+        limit = f"but {figures(busy, 2)} of {here} processors are busy with it: more would not help"
         return [Recommendation("instances", f"{waits}, {limit}")]
-    idle = "" if busy is None else f" ({two_digits(busy)} of {here} processors are busy with it)"
+    idle = "" if busy is None else f" ({figures(busy, 2)} of {here} processors are busy with it)"
     return [
         Recommendation(
             "instances",

@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from tritonic_nb import render
 from tritonic_nb.errors import ArgumentError, ServerRefusedError, brief
-from tritonic_nb.measuring.estimates import Ratio, times_text, two_digits
+from tritonic_nb.measuring.estimates import Ratio, times_text
 from tritonic_nb.measuring.lane import Bench, Lane
 from tritonic_nb.measuring.resized import on_host
 from tritonic_nb.measuring.rounds import Effort, Track, ratios, run_rounds
-from tritonic_nb.render import Contender, Progress, human_bytes, versus
+from tritonic_nb.render import Contender, Progress, figures, human_bytes, versus
 from tritonic_nb.result import InferenceResult
 
 __all__ = ["Comparison", "Measured", "checked_effort", "compare", "without_infinities"]
@@ -142,7 +142,7 @@ class Comparison(render.Described):
         """
         first, *others = self.ways
         if not others:
-            return f"{first.label}: {two_digits(first.median_ms)} ms; {self._nothing_else()}"
+            return f"{first.label}: {figures(first.median_ms, 2)} ms; {self._nothing_else()}"
         told = [_difference(way, first) for way in others]
         return f"{'; '.join(told)}, for model {self.model!r}{self._amount()}"
 
@@ -209,7 +209,7 @@ class Comparison(render.Described):
                 _ms(way.median_ms),
                 _ms(way.p99_ms),
                 str(way.ratio) if at else "1",
-                two_digits(way.per_second) if way.per_second < 100 else f"{way.per_second:,.0f}",
+                figures(way.per_second, 2) if way.per_second < 100 else f"{way.per_second:,.0f}",
                 _ms(way.client_cpu_ms),
                 "not known" if way.server_cpu_ms is None else _ms(way.server_cpu_ms),
             )

@@ -18,9 +18,7 @@ __all__ = [
     "Ratio",
     "median_interval",
     "ratio_of",
-    "three_digits",
     "times_text",
-    "two_digits",
 ]
 
 LEAST_RATIO = 1.1
@@ -100,24 +98,6 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     return ordered[place], ordered[count - 1 - place]
 
 
-def two_digits(number: float) -> str:
-    """Write a number with two digits that count, such as 3.2 or 0.45 or 120."""
-    return _digits(number, 2)
-
-
-def three_digits(number: float) -> str:
-    """Write a number with three digits that count."""
-    return _digits(number, 3)
-
-
 def times_text(number: float) -> str:
     """Write how many times, as people read it: 1.25, 3.2, 41."""
     return f"{number:.2f}" if number < 2 else f"{number:.1f}" if number < 10 else f"{number:,.0f}"
-
-
-def _digits(number: float, count: int) -> str:
-    if number == 0 or not math.isfinite(number):
-        return f"{number:g}"
-    rounded = float(f"{number:.{count}g}")
-    decimals = max(0, count - 1 - math.floor(math.log10(abs(rounded))))
-    return f"{rounded:,.{decimals}f}"

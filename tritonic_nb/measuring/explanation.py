@@ -11,10 +11,9 @@ import numpy as np
 
 from tritonic_nb import render
 from tritonic_nb.errors import ArgumentError, TritonicError, brief, check_whole
-from tritonic_nb.measuring.estimates import two_digits
 from tritonic_nb.measuring.lane import Bench, Lane
 from tritonic_nb.measuring.tracing import Traced, trace_log
-from tritonic_nb.render import RequestTimeline, Stage, human_bytes, waterfall
+from tritonic_nb.render import RequestTimeline, Stage, figures, human_bytes, waterfall
 from tritonic_nb.result import InferenceResult
 from tritonic_nb.tensors import ModelSpec
 from tritonic_nb.transport import Transport
@@ -441,7 +440,7 @@ def _sentence(way: ExplainedWay) -> str:
     if longest.side == "transit" and (longest.nbytes or 0) < _FEW_NBYTES:
         helps = _FIXED
     return (
-        f"{_capital(way.label)}: {two_digits(way.total_ms)} ms, {how} {longest.name} ({part:.0%}), "
+        f"{_capital(way.label)}: {figures(way.total_ms, 2)} ms, {how} {longest.name} ({part:.0%}), "
         f"{helps}."
     )
 

@@ -84,7 +84,7 @@ class Sweep(render.Described):
             for way in self._last.ways
         ]
         found = [(name, each) for name, each in self.crossings.items() if each.found]
-        text = self._text(found[0][1].size) if found else ""
+        text = self._text(float(f'{found[0][1].size:.2g}')) if found else ""
         return crossing(
             lines,
             title=f"Ways to {self._last.model} by {self.by}",
@@ -145,13 +145,13 @@ class Sweep(render.Described):
             )
         return (
             f"{way.label} is {times} times as fast as {first.label} {at}; below about "
-            f"{self._text(found.size)} it makes no difference of a quarter"
+            f"{self._text(float(f'{found.size:.2g}'))} it makes no difference of a quarter"
         )
 
     def _text(self, x: float) -> str:
         if self.by == "batch":
             return f"batch {x:.3g}"
-        return human_bytes(round(float(f"{x:.2g}")))
+        return human_bytes(round(x))
 
     def _described(self) -> render.Description:
         rows = [("verdict", self.verdict)]

@@ -11,7 +11,7 @@ from tritonic_nb.render.crossing import SweepLine, SweepPoint, crossing
 from tritonic_nb.render.diff import Difference, compare
 from tritonic_nb.render.gallery import Wish, picture_of
 from tritonic_nb.render.guess import guess
-from tritonic_nb.render.human import human_bytes
+from tritonic_nb.render.human import figures, human_bytes, parsed_bytes
 from tritonic_nb.render.image import blend, overlay, show
 from tritonic_nb.render.kinds import KINDS, Guess
 from tritonic_nb.render.markup import Rich
@@ -53,11 +53,13 @@ __all__ = [
     "compare",
     "crossing",
     "display",
+    "figures",
     "guess",
     "human_bytes",
     "in_notebook",
     "line",
     "overlay",
+    "parsed_bytes",
     "picture_of",
     "plain",
     "probabilities",
