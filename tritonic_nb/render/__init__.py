@@ -7,10 +7,11 @@ knows nothing of sessions, models or servers.
 from __future__ import annotations
 
 from tritonic_nb.render.classes import classification
+from tritonic_nb.render.crossing import SweepLine, SweepPoint, crossing
 from tritonic_nb.render.diff import Difference, compare
 from tritonic_nb.render.gallery import Wish, picture_of
 from tritonic_nb.render.guess import guess
-from tritonic_nb.render.human import human_bytes
+from tritonic_nb.render.human import human_bytes, human_ms
 from tritonic_nb.render.image import blend, overlay, show
 from tritonic_nb.render.kinds import KINDS, Guess
 from tritonic_nb.render.markup import Rich
@@ -22,19 +23,26 @@ from tritonic_nb.render.reprs import Cell, Described, Description, Table, card, 
 from tritonic_nb.render.scores import probabilities
 from tritonic_nb.render.tensor import Summary, summarise
 from tritonic_nb.render.values import Values
+from tritonic_nb.render.versus import Contender, versus
+from tritonic_nb.render.waterfall import RequestTimeline, Stage, waterfall
 
 __all__ = [
     "KINDS",
     "Cell",
+    "Contender",
     "Described",
     "Description",
     "Difference",
     "Guess",
     "Picture",
     "Progress",
+    "RequestTimeline",
     "Rich",
     "Source",
+    "Stage",
     "Summary",
+    "SweepLine",
+    "SweepPoint",
     "Table",
     "Values",
     "Wish",
@@ -43,9 +51,11 @@ __all__ = [
     "card",
     "classification",
     "compare",
+    "crossing",
     "display",
     "guess",
     "human_bytes",
+    "human_ms",
     "in_notebook",
     "line",
     "overlay",
@@ -55,4 +65,6 @@ __all__ = [
     "show",
     "summarise",
     "top",
+    "versus",
+    "waterfall",
 ]

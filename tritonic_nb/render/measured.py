@@ -7,6 +7,7 @@ are.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 from tritonic_nb.errors import ArgumentError
@@ -42,6 +43,7 @@ _COLORS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5f6b76", "#332288",
 )  # fmt: skip
 _LEAST_WIDTH = 480
+_WORD = re.compile(r"\d[\d.,]* \S{1,3}(?!\S)|\S+")  # a number stays with its unit
 _TITLE_SIZE = 10
 _TITLE_STEP = 18
 _NOTE_STEP = 16
@@ -91,7 +93,7 @@ def wrapped(
 ) -> list[str]:
     """Break a text into lines between its words; the last of `most` lines has all that is left."""
     lines: list[str] = []
-    for word in text[:_LONGEST].split():
+    for word in _WORD.findall(" ".join(text[:_LONGEST].split())):
         longer = f"{lines[-1]} {word}" if lines else word
         fits = text_width(longer, size=size, bold=bold) <= room * _DRAWN_WIDER
         if lines and (fits or len(lines) == most):

@@ -55,11 +55,22 @@ class LogScale:
 
     @classmethod
     def around(
-        cls, low: float, high: float, start: float, end: float, *, least_ratio: float = 4.0
+        cls,
+        low: float,
+        high: float,
+        start: float,
+        end: float,
+        *,
+        room: float = 0.06,
+        least_ratio: float = 4.0,
     ) -> LogScale:
-        """Make one with some room around numbers, and of `least_ratio` from end to end."""
-        room = max(1.25, math.sqrt(least_ratio / (high / low)))
-        return cls(low / room, high * room, start, end)
+        """Make one with `room`, a part of its length, around numbers.
+
+        Its ends are `least_ratio` apart, or more.
+        """
+        ratio = high / low
+        margin = max(1.25, ratio**room, math.sqrt(least_ratio / ratio))
+        return cls(low / margin, high * margin, start, end)
 
     def steps(self, least_px: float) -> list[float]:
         """Return round numbers that are at least so many pixels apart, as dense as that allows.
