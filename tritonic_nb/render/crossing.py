@@ -39,6 +39,7 @@ _AXIS = 50
 _NAMES_GAP = 26  # from the plots to the names
 _NAME_STEP = 15
 _LEAST_STEP = 15  # from one number of a vertical axis to the next
+_LONGEST_SIZE = 76  # pixels of what is written at the axis
 _DASH = 5.0
 _BAND = 0.22  # opacity
 
@@ -251,7 +252,7 @@ def _draw_sizes(
 ) -> None:
     """Write the sizes below the plots; one that would touch another is left out, never an end."""
     texts = [text(size) for size in sizes]
-    halves = [text_width(each, size=SMALL) / 2 for each in texts]
+    halves = [min(text_width(each, size=SMALL), _LONGEST_SIZE) / 2 for each in texts]
     places = [x(size) for size in sizes]
     for place in places:
         canvas.line((place, place), (y, y + 4), MUTED)
@@ -259,7 +260,7 @@ def _draw_sizes(
     for index, (place, half, written) in enumerate(zip(places, halves, texts, strict=True)):
         touches_last = index < last and place + half + 4 > places[last] - halves[last]
         if place - half >= free and not (touches_last and index):
-            canvas.text(place, y + 17, written, align="centre")
+            canvas.text(place, y + 17, written, room=_LONGEST_SIZE, align="centre")
             free = place + half + 4
 
 
