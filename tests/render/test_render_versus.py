@@ -59,7 +59,7 @@ def test_whisker_and_mark_stand_where_their_numbers_are() -> None:
     ends = {
         round(float(line.get_xdata()[0]), 3)
         for line in picture.figure().axes[0].lines
-        if line.get_xdata()[0] == line.get_xdata()[1] and bar[1] < line.get_ydata()[0] < y
+        if len(set(line.get_xdata())) == 1 and bar[1] < line.get_ydata()[0] < y
     }
     assert {round(18 + time * scale, 3) for time in (1.6, 1.65)} <= ends
 

@@ -13,7 +13,7 @@ from typing import Any
 
 __all__ = ["LinearScale", "LogScale", "apart", "is_power", "round_numbers"]
 
-_DIGITS = ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1,))
+_DIGITS = ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 5), (1, 2, 5), (1,))
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,8 @@ class LogScale:
     def steps(self, least_px: float) -> list[float]:
         """Return round numbers that are at least so many pixels apart, as dense as that allows.
 
-        All digits, or 1, 2 and 5, or powers of ten, or each second of them, and so on.
+        All digits, or a few of them, or powers of ten, or each second of them, and so on; one
+        number alone where no two have room.
         """
         for digits in _DIGITS:
             found = list(round_numbers(self.low, self.high, digits))
@@ -83,7 +84,8 @@ class LogScale:
                 return found
         powers = list(round_numbers(self.low, self.high, (1,)))
         decade = abs(self.end - self.start) / math.log10(self.high / self.low)
-        return powers[:: max(1, math.ceil(least_px / decade))]
+        alone = list(round_numbers(self.low, self.high))[:1]
+        return powers[:: max(1, math.ceil(least_px / decade))] or alone
 
     def _nearest(self, values: Sequence[float]) -> float:
         places = [self(value) for value in values]

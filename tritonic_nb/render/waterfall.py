@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.render.canvas import Canvas
-from tritonic_nb.render.human import human_bytes, human_ms
+from tritonic_nb.render.human import figures, human_bytes, human_ms
 from tritonic_nb.render.measured import (
     SMALL,
     begun,
@@ -50,6 +50,7 @@ _MOST_NAMES = 0.28  # of the width
 _LEAST_BAR = 2.0  # pixels: the shortest stage can be seen
 _LEAST_GAP_BAR = 1.0
 _LEAST_GAP = 0.005  # of the total, before time in no stage is told
+_LONGEST_MS = 1e7  # beyond that decimals would take the room of the bars
 _NO_STAGE = "in no stage"
 
 
@@ -124,7 +125,9 @@ class RequestTimeline:
     def share(self, ms: float) -> str:
         """Write a time as percent of the total."""
         part = ms / self.total_ms if self.total_ms else 0.0
-        return "<0.1 %" if 0 < part < 0.0005 else f"{part * 100:.1f} %"
+        if 0 < part < 0.0005:
+            return "<0.1 %"
+        return f"{part * 100:.1f} %" if part < 10 else ">999 %"
 
 
 def waterfall(
@@ -340,6 +343,8 @@ def _zoom(scale: LinearScale, shared: LinearScale) -> str:
 
 def _ms(ms: float, total_ms: float) -> str:
     """Write a time with as many decimals as all of its column."""
+    if ms >= _LONGEST_MS:
+        return figures(ms)
     magnitude = math.floor(math.log10(total_ms)) if total_ms else 0
     decimals = min(4, max(0, (3 if total_ms >= 0.1 else 4) - max(0, magnitude)))
     smallest = 10.0**-decimals
