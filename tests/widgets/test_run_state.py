@@ -16,8 +16,8 @@ from PIL import Image
 
 from tritonic_nb import ImageTransform, InferenceResult, Session, samples
 from tritonic_nb.errors import ArgumentError, ImageError
-from tritonic_nb.tensors import DATATYPES, numpy_dtype
 from tritonic_nb.examples import EXAMPLES, ExampleValues
+from tritonic_nb.tensors import DATATYPES, numpy_dtype
 from tritonic_nb.widgets.run_source import usable_names
 from tritonic_nb.widgets.run_state import RunState
 

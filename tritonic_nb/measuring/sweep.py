@@ -84,7 +84,7 @@ class Sweep(render.Described):
             for way in self._last.ways
         ]
         found = [(name, each) for name, each in self.crossings.items() if each.found]
-        text = self._text(float(f'{found[0][1].size:.2g}')) if found else ""
+        text = self._text(float(f"{found[0][1].size:.2g}")) if found else ""
         return crossing(
             lines,
             title=f"Ways to {self._last.model} by {self.by}",

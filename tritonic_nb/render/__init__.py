@@ -11,7 +11,7 @@ from tritonic_nb.render.crossing import SweepLine, SweepPoint, crossing
 from tritonic_nb.render.diff import Difference, compare
 from tritonic_nb.render.gallery import Wish, picture_of
 from tritonic_nb.render.guess import guess
-from tritonic_nb.render.human import figures, human_bytes, parsed_bytes
+from tritonic_nb.render.human import figures, human_bytes, human_ms, parsed_bytes
 from tritonic_nb.render.image import blend, overlay, show
 from tritonic_nb.render.kinds import KINDS, Guess
 from tritonic_nb.render.markup import Rich
@@ -56,6 +56,7 @@ __all__ = [
     "figures",
     "guess",
     "human_bytes",
+    "human_ms",
     "in_notebook",
     "line",
     "overlay",

@@ -21,6 +21,7 @@ from tritonic_nb.render.measured import (
     colors_of,
     finished,
     interval_text,
+    wrapped,
 )
 from tritonic_nb.render.picture import Picture
 from tritonic_nb.render.plot import EDGE, MARGIN, MUTED, TEXT, TRACK, text_width
@@ -28,16 +29,18 @@ from tritonic_nb.render.scales import LogScale, apart, is_power
 
 __all__ = ["SweepLine", "SweepPoint", "crossing"]
 
-_LEFT = 76  # of the plots, for the numbers at their side
+_LEFT = 84  # of the plots, for the numbers at their side
 _KEY = 22
-_MARK = 18  # above the plots, for what is said of the crossing
-_HEADING = 26  # above each panel
-_TIME = 190
+_SAID_STEP = 16  # from one line of what is said of the crossing to the next
+_HEADING = 26  # above each plot
+_TIME = 200
 _BANDWIDTH = 130
 _AXIS = 50
 _NAMES_GAP = 26  # from the plots to the names
 _NAME_STEP = 15
-_LEAST_STEP = 20  # from one number of a vertical axis to the next
+_LEAST_STEP = 15  # from one number of a vertical axis to the next
+_LONGEST_SIZE = 76  # pixels of what is written at the axis
+_DASH = 5.0
 _BAND = 0.22  # opacity
 
 
@@ -117,8 +120,8 @@ def crossing(
     x_text
         Writes a number of that axis with its unit; the axis has one for each size.
     crossing_at, crossing_text
-        Where two ways are equally fast, and what is said of that. Beyond the sizes there is
-        an arrow instead of a line.
+        Where two ways are equally fast, and what is said of that, or of there being no such
+        size. Beyond the sizes there is an arrow instead of a line.
     note
         Below all; may be empty.
     width
@@ -144,25 +147,27 @@ def crossing(
     ]
     longest = max(text_width(line.name, size=SMALL) for line in lines) + 4
     names = min(longest, width / 3.4)
-    mark = 0 if crossing_at is None else _MARK
+    said = wrapped(crossing_text, width - 2 * MARGIN, bold=True)
+    mark = _SAID_STEP * len(said)
     # Where there are many names, there is room for all of them.
     heights = [max(least, _NAME_STEP * len(lines)) for least in (_TIME, _BANDWIDTH)]
     canvas, top = begun(title, note, width, _KEY + mark + 2 * _HEADING + sum(heights) + _AXIS)
     right = width - MARGIN - names - _NAMES_GAP
     sizes = sorted({point.x for line in lines for point in line.points})
-    x = LogScale.around(sizes[0], sizes[-1], _LEFT, right, least_ratio=2.0)
+    x = LogScale.around(sizes[0], sizes[-1], _LEFT, right, room=0.02, least_ratio=2.0)
     _draw_key(canvas, top)
-    top += _KEY + mark
-    above = top + _HEADING
+    top += _KEY
     bottom = top
-    panels = (
+    plots = (
         ("time of one request, ms", _times, lambda value: f"{value:.6g}"),
         ("bandwidth: bytes in and out over that time", _rates, _rate_text),
     )
-    for (heading, values, text), height in zip(panels, heights, strict=True):
+    spans: list[tuple[float, float]] = []
+    for (heading, values, text), height in zip(plots, heights, strict=True):
         canvas.text(MARGIN, bottom + 16, heading, room=width - 2 * MARGIN)
-        start = bottom + _HEADING
+        start = bottom + _HEADING + (0 if spans else mark)
         bottom = start + height
+        spans.append((start, bottom))
         y = _y_scale(lines, values, start, bottom)
         panel = _Panel(canvas, x, y, values)
         _draw_grid(panel, sizes, text)
@@ -171,8 +176,9 @@ def crossing(
         _draw_names(panel, lines, names)
     _draw_sizes(canvas, x, sizes, bottom, x_text)
     canvas.text((_LEFT + right) / 2, bottom + 38, x_label, align="centre", room=right - _LEFT)
-    if crossing_at is not None:
-        _draw_crossing(canvas, x, crossing_at, crossing_text, (above, bottom))
+    if crossing_at is not None and x.low <= crossing_at <= x.high:
+        _draw_crossing(canvas, x(crossing_at), spans)
+    _draw_said(canvas, x, crossing_at, said, spans[0][0])
     words = [_text(line, x_text) for line in lines]
     return finished(canvas, (title, *words, crossing_text, note), width)
 
@@ -235,7 +241,9 @@ def _draw_grid(panel: _Panel, sizes: Sequence[float], text: Callable[[float], st
         canvas.line(
             (x.start, x.end), (y(value), y(value)), EDGE if whole else TRACK, 1 if whole else 0.6
         )
-        canvas.text(x.start - 8, y(value) + 4, text(value), align="right")
+        canvas.text(
+            x.start - 8, y(value) + 4, text(value), room=x.start - 8 - MARGIN, align="right"
+        )
     canvas.line((x.start, x.end), (y.start, y.start), MUTED)
 
 
@@ -244,16 +252,16 @@ def _draw_sizes(
 ) -> None:
     """Write the sizes below the plots; one that would touch another is left out, never an end."""
     texts = [text(size) for size in sizes]
-    halves = [text_width(each, size=SMALL) / 2 for each in texts]
+    halves = [min(text_width(each, size=SMALL), _LONGEST_SIZE) / 2 for each in texts]
     places = [x(size) for size in sizes]
     for place in places:
         canvas.line((place, place), (y, y + 4), MUTED)
     free, last = -math.inf, len(sizes) - 1
     for index, (place, half, written) in enumerate(zip(places, halves, texts, strict=True)):
-        touches_last = index < last and place + half + 6 > places[last] - halves[last]
+        touches_last = index < last and place + half + 4 > places[last] - halves[last]
         if place - half >= free and not (touches_last and index):
-            canvas.text(place, y + 17, written, align="centre")
-            free = place + half + 6
+            canvas.text(place, y + 17, written, room=_LONGEST_SIZE, align="centre")
+            free = place + half + 4
 
 
 def _draw_line(panel: _Panel, line: SweepLine, marker: str) -> None:
@@ -282,29 +290,34 @@ def _draw_names(panel: _Panel, lines: Sequence[SweepLine], room: float) -> None:
         canvas.text(left, place + 4, line.name, room=room + 2, color=TEXT)
 
 
-def _draw_crossing(
-    canvas: Canvas, x: LogScale, at: float, text: str, ends: tuple[float, float]
+def _draw_crossing(canvas: Canvas, place: float, spans: Sequence[tuple[float, float]]) -> None:
+    """Draw a dashed line through both plots, where two ways are equally fast."""
+    for top, bottom in spans:
+        start = top - 3
+        while start < bottom:
+            end = min(start + _DASH, bottom)
+            canvas.line((place, place), (start, end), TEXT, 1.1)
+            start += 1.8 * _DASH
+
+
+def _draw_said(
+    canvas: Canvas, x: LogScale, at: float | None, said: Sequence[str], bottom: float
 ) -> None:
-    """Draw where two ways are equally fast, and what is said of it above both plots."""
-    y = ends[0] - _HEADING - 4
-    if not x.low <= at <= x.high:
-        arrow = f"← {text}" if at < x.low else f"{text} →"
-        place, align = (x.start, "left") if at < x.low else (x.end, "right")
-        canvas.text(place, y, arrow, room=x.end - x.start, color=TEXT, bold=True, align=align)
-        return
-    place = x(at)
-    left, right = MARGIN, canvas.width - MARGIN
-    across = min(text_width(text, size=SMALL, bold=True), right - left)
-    start = min(max(place - across / 2, left), right - across)
-    canvas.text(start, y, text, room=right - left, color=TEXT, bold=True)
-    bottom = ends[1]
-    dashes = [(dash, min(dash + 5, bottom)) for dash in _range(y + 5, bottom, 9)]
-    for dash, end in dashes:
-        canvas.line((place, place), (dash, end), TEXT, 1.1)
+    """Write what is said of the crossing above the plots, as near to it as there is room.
 
-
-def _range(start: float, end: float, step: float) -> list[float]:
-    return [start + step * n for n in range(math.ceil((end - start) / step))]
+    An arrow points to one that is beyond the sizes.
+    """
+    left, right = float(MARGIN), float(canvas.width - MARGIN)
+    for row, line in enumerate(said):
+        y = bottom - 8 - (len(said) - 1 - row) * _SAID_STEP
+        if at is not None and at < x.low and row == 0:
+            text = f"← {line}"
+        else:
+            text = f"{line} →" if at is not None and at > x.high and row == 0 else line
+        across = min(text_width(text, size=SMALL, bold=True), right - left)
+        middle = x.start if at is None else x(min(max(at, x.low), x.high))
+        start = min(max(middle - across / 2, left), right - across)
+        canvas.text(start, y, text, room=right - start, color=TEXT, bold=True)
 
 
 # --- words -------------------------------------------------------------------------------------

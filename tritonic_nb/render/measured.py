@@ -7,6 +7,7 @@ are.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 from tritonic_nb.errors import ArgumentError
@@ -42,10 +43,11 @@ _COLORS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5f6b76", "#332288",
 )  # fmt: skip
 _LEAST_WIDTH = 480
+_WORD = re.compile(r"\d[\d.,]* \S{1,3}(?!\S)|\S+")  # a number stays with its unit
 _TITLE_SIZE = 10
 _TITLE_STEP = 18
 _NOTE_STEP = 16
-_DRAWN_WIDER = 0.97  # what is drawn may be a little wider than what was measured
+_DRAWN_WIDER = 0.97  # of the room: a long line is drawn a little wider than it was measured
 _LONGEST = 2000  # characters of a text that is broken into lines
 
 
@@ -66,7 +68,7 @@ def begun(title: str, note: str, width: int, height: float) -> tuple[Canvas, flo
     Canvas, float
         The card, and where what stands between the two begins.
     """
-    room = width - 2 * MARGIN
+    room = (width - 2 * MARGIN) * _DRAWN_WIDER
     heading = wrapped(title, room, size=_TITLE_SIZE, bold=True, most=2)
     below = wrapped(note, room, most=5)
     top = MARGIN + _TITLE_STEP * len(heading) + (6 if heading else 0)
@@ -91,9 +93,9 @@ def wrapped(
 ) -> list[str]:
     """Break a text into lines between its words; the last of `most` lines has all that is left."""
     lines: list[str] = []
-    for word in text[:_LONGEST].split():
+    for word in _WORD.findall(" ".join(text[:_LONGEST].split())):
         longer = f"{lines[-1]} {word}" if lines else word
-        fits = text_width(longer, size=size, bold=bold) <= room * _DRAWN_WIDER
+        fits = text_width(longer, size=size, bold=bold) <= room
         if lines and (fits or len(lines) == most):
             lines[-1] = longer
         else:

@@ -13,7 +13,7 @@ from typing import Any
 
 __all__ = ["LinearScale", "LogScale", "apart", "is_power", "round_numbers"]
 
-_DIGITS = ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1,))
+_DIGITS = ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 5), (1, 2, 5), (1,))
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,28 @@ class LogScale:
 
     @classmethod
     def around(
-        cls, low: float, high: float, start: float, end: float, *, least_ratio: float = 4.0
+        cls,
+        low: float,
+        high: float,
+        start: float,
+        end: float,
+        *,
+        room: float = 0.06,
+        least_ratio: float = 4.0,
     ) -> LogScale:
-        """Make one with some room around numbers, and of `least_ratio` from end to end."""
-        room = max(1.25, math.sqrt(least_ratio / (high / low)))
-        return cls(low / room, high * room, start, end)
+        """Make one with `room`, a part of its length, around numbers.
+
+        Its ends are `least_ratio` apart, or more.
+        """
+        ratio = high / low
+        margin = max(1.25, ratio**room, math.sqrt(least_ratio / ratio))
+        return cls(low / margin, high * margin, start, end)
 
     def steps(self, least_px: float) -> list[float]:
         """Return round numbers that are at least so many pixels apart, as dense as that allows.
 
-        All digits, or 1, 2 and 5, or powers of ten, or each second of them, and so on.
+        All digits, or a few of them, or powers of ten, or each second of them, and so on; one
+        number alone where no two have room.
         """
         for digits in _DIGITS:
             found = list(round_numbers(self.low, self.high, digits))
@@ -72,7 +84,8 @@ class LogScale:
                 return found
         powers = list(round_numbers(self.low, self.high, (1,)))
         decade = abs(self.end - self.start) / math.log10(self.high / self.low)
-        return powers[:: max(1, math.ceil(least_px / decade))]
+        alone = list(round_numbers(self.low, self.high))[:1]
+        return powers[:: max(1, math.ceil(least_px / decade))] or alone
 
     def _nearest(self, values: Sequence[float]) -> float:
         places = [self(value) for value in values]

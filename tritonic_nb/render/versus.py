@@ -32,8 +32,10 @@ _KEY = 42  # the key, and the headings of the columns
 _STEP = 48  # from one contender to the next
 _NAME = 16  # of that, for name and remark
 _BAR = 18
-_AXIS = 28
+_AXIS = 20
 _LEAST_BAR = 1.0
+_WHISKER = 7  # below the upper edge of a bar: above the mark, which is at the lower edge
+_GAP = 14  # from a name to its remark
 _CAP = 5.0  # half the height of a whisker's ends
 _MOST_TAIL = 1.6  # times the longest interval: how far the axis goes for a 99th percentile
 
@@ -51,7 +53,7 @@ class Contender:
     p99_ms
         As long as 99 of 100 took at most.
     remark
-        Stands at the right, above the bar: such as ``"3.1 times as fast (3.0 to 3.3)"``.
+        Stands beside the name, such as ``"3.1 times as fast (3.0 to 3.3)"``.
     color
         As Matplotlib takes it; by position where it is empty.
     """
@@ -123,7 +125,7 @@ def _columns(contenders: Sequence[Contender]) -> list[tuple[str, float, list[str
     columns = [
         ("median", [interval_text(each.times_ms, "{0}") for each in contenders]),
         ("interval", [interval_text(each.times_ms, "{1} to {2}") for each in contenders]),
-        ("p99, ms", [figures(each.p99_ms) for each in contenders]),
+        ("p99", [figures(each.p99_ms) for each in contenders]),
     ]
     return [
         (heading, 14 + max(text_width(t, size=SMALL, bold=True) for t in (heading, *cells)), cells)
@@ -143,6 +145,7 @@ def _draw_key(canvas: Canvas, top: float) -> None:
 def _draw_columns(
     canvas: Canvas, columns: Sequence[tuple[str, float, list[str]]], top: float
 ) -> None:
+    canvas.text(MARGIN, top - 8, "times in ms")
     x = float(canvas.width - MARGIN)
     for heading, across, cells in reversed(columns):
         canvas.text(x, top - 8, heading, align="right")
@@ -154,20 +157,19 @@ def _draw_columns(
 
 def _draw_row(canvas: Canvas, each: Contender, color: str, scale: LinearScale, top: float) -> None:
     low, median, high = (scale(time) for time in each.times_ms)
-    room = canvas.width - 2 * MARGIN
     right = canvas.width - MARGIN
-    taken = draw_name(
-        canvas, right, top + 11, each.remark, room=room * 0.58, color=MUTED, align="right"
-    )
-    draw_name(canvas, MARGIN, top + 11, each.name, room=room - taken - 16)
-    middle = top + _NAME + _BAR / 2
-    canvas.rectangle(
-        scale.start, top + _NAME, max(median - scale.start, _LEAST_BAR), _BAR, fill=color
-    )
+    remark = text_width(each.remark, size=9) + _GAP if each.remark else 0.0
+    # A long name leaves room for the remark, as far as that takes no more than half.
+    room = right - MARGIN - min(remark, (right - MARGIN) / 2)
+    x = MARGIN + draw_name(canvas, MARGIN, top + 11, each.name, room=room) + _GAP
+    draw_name(canvas, x, top + 11, each.remark, room=right - x, color=MUTED)
+    top += _NAME
+    bottom, across = top + _BAR, max(median - scale.start, _LEAST_BAR)
+    canvas.rectangle(scale.start, top, across, _BAR, fill=color)
     mark = scale(min(each.p99_ms, scale.high))
-    canvas.line((high, max(high, mark)), (middle, middle), MUTED, 0.8)
-    _draw_whisker(canvas, low, high, middle)
-    _draw_mark(canvas, mark, middle, beyond=each.p99_ms > scale.high)
+    canvas.line((median, max(median, mark)), (bottom, bottom), MUTED, 0.8)
+    _draw_whisker(canvas, low, high, top + _WHISKER)
+    _draw_mark(canvas, mark, bottom, beyond=each.p99_ms > scale.high)
 
 
 def _draw_whisker(canvas: Canvas, low: float, high: float, y: float) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.render.canvas import Canvas
-from tritonic_nb.render.human import human_bytes, human_ms
+from tritonic_nb.render.human import figures, human_bytes, human_ms
 from tritonic_nb.render.measured import (
     SMALL,
     begun,
@@ -38,14 +38,19 @@ _UNKNOWN = "#c4cad0"
 _KEY = 24
 _WAY = 48  # from one stacked bar to the next
 _BAR = 22
-_AXIS = 28
+_AXIS = 24
 _HEADING = 46  # above the rows of a waterfall: its name, and what its columns are
 _ROW = 18
 _ROW_BAR = 11
+_BAR_TOP = 2.5  # in its row
 _BETWEEN = 14
 _SWATCH = 8
+_NAMES_LEFT = MARGIN + _SWATCH + 6
+_MOST_NAMES = 0.28  # of the width
 _LEAST_BAR = 2.0  # pixels: the shortest stage can be seen
+_LEAST_GAP_BAR = 1.0
 _LEAST_GAP = 0.005  # of the total, before time in no stage is told
+_LONGEST_MS = 1e7  # beyond that decimals would take the room of the bars
 _NO_STAGE = "in no stage"
 
 
@@ -120,7 +125,9 @@ class RequestTimeline:
     def share(self, ms: float) -> str:
         """Write a time as percent of the total."""
         part = ms / self.total_ms if self.total_ms else 0.0
-        return "<0.1 %" if 0 < part < 0.0005 else f"{part * 100:.1f} %"
+        if 0 < part < 0.0005:
+            return "<0.1 %"
+        return f"{part * 100:.1f} %" if part < 10 else ">999 %"
 
 
 def waterfall(
@@ -186,8 +193,11 @@ def _check(timelines: Sequence[RequestTimeline]) -> None:
 
 
 def _height(timeline: RequestTimeline) -> float:
-    rows = len(timeline.stages) + (timeline.unknown_ms() > 0)
-    return _BETWEEN + _HEADING + _ROW * rows + _AXIS
+    return _BETWEEN + _HEADING + _ROW * _rows(timeline) + _AXIS
+
+
+def _rows(timeline: RequestTimeline) -> int:
+    return len(timeline.stages) + (timeline.unknown_ms() > 0)
 
 
 def _draw_key(canvas: Canvas, top: float, unknown: bool) -> None:
@@ -230,7 +240,7 @@ def _draw_stack(canvas: Canvas, timeline: RequestTimeline, scale: LinearScale, y
     ordered = sorted(timeline.stages, key=lambda stage: (stage.start_ms, -stage.ms))
     ends = [*(stage.start_ms for stage in ordered[1:]), math.inf]
     for stage, next_ms in zip(ordered, ends, strict=True):
-        x, across = scale(stage.start_ms), _across(scale, stage)
+        x, across = scale(stage.start_ms), _across(scale, stage.start_ms, stage.end_ms)
         color = _COLORS[stage.side]
         edge = _EDGES.get(stage.side, FACE if across >= 3 else "none")
         canvas.rectangle(x, y, across, _BAR, fill=color, edge=edge, line=0.6)
@@ -246,12 +256,9 @@ def _draw_waterfall(
 ) -> None:
     """Draw a row for each stage, on an axis of this request alone."""
     top += _BETWEEN
-    rows = [*timeline.stages]
     columns = _columns(timeline)
+    left = _NAMES_LEFT + _names_width(canvas, timeline) + 12
     right = canvas.width - MARGIN - sum(width for _, width, _ in columns)
-    names = max(text_width(name, size=SMALL) for name in (*(s.name for s in rows), _NO_STAGE))
-    names = min(names, canvas.width * 0.28)
-    left = MARGIN + _SWATCH + 6 + names + 12
     scale = LinearScale(0.0, timeline.end_ms or 1.0, left, right)
     canvas.line((MARGIN, canvas.width - MARGIN), (top - 4, top - 4), EDGE)
     total = canvas.text(
@@ -262,37 +269,50 @@ def _draw_waterfall(
     canvas.text(MARGIN, top + 16, timeline.name, room=room, size=9, color=TEXT, bold=True)
     if shared is not None:
         canvas.text(MARGIN, top + 34, _zoom(scale, shared), room=right - MARGIN - 8)
+    _draw_columns(canvas, columns, top)
+    top += _HEADING
+    draw_ms_axis(canvas, scale, top, top + _ROW * _rows(timeline))
+    _draw_rows(canvas, timeline, scale, top)
+
+
+def _draw_columns(
+    canvas: Canvas, columns: Sequence[tuple[str, float, list[str]]], top: float
+) -> None:
     x = float(canvas.width - MARGIN)
     for heading, width, cells in reversed(columns):
         canvas.text(x, top + 34, heading, align="right")
         for row, cell in enumerate(cells):
             canvas.text(x, top + _HEADING + row * _ROW + 11, cell, color=TEXT, align="right")
         x -= width
-    top += _HEADING
-    count = len(columns[0][2])
-    draw_ms_axis(canvas, scale, top, top + count * _ROW)
-    for row, stage in enumerate(rows):
-        color, edge = _COLORS[stage.side], _EDGES.get(stage.side)
-        y = top + row * _ROW
+
+
+def _draw_rows(canvas: Canvas, timeline: RequestTimeline, scale: LinearScale, top: float) -> None:
+    room = _names_width(canvas, timeline) + 1
+    for row, stage in enumerate(timeline.stages):
+        y, color, edge = top + row * _ROW, _COLORS[stage.side], _EDGES.get(stage.side)
         _draw_swatch(canvas, MARGIN, y + 4, color, edge)
-        canvas.text(MARGIN + _SWATCH + 6, y + 11, stage.name, room=names + 1, color=TEXT)
+        canvas.text(_NAMES_LEFT, y + 11, stage.name, room=room, color=TEXT)
+        across = _across(scale, stage.start_ms, stage.end_ms)
         canvas.rectangle(
-            scale(stage.start_ms), y + (_ROW - _ROW_BAR) / 2 - 1, _across(scale, stage), _ROW_BAR,
+            scale(stage.start_ms), y + _BAR_TOP, across, _ROW_BAR,
             fill=color, edge=edge or "none", line=0.8,
         )  # fmt: skip
     if timeline.unknown_ms():
-        y = top + len(rows) * _ROW
+        y = top + len(timeline.stages) * _ROW
         _draw_swatch(canvas, MARGIN, y + 4, _UNKNOWN, None)
-        canvas.text(MARGIN + _SWATCH + 6, y + 11, _NO_STAGE, room=names + 1)
+        canvas.text(_NAMES_LEFT, y + 11, _NO_STAGE, room=room)
         for start, end in timeline.gaps():
-            canvas.rectangle(
-                scale(start), y + (_ROW - _ROW_BAR) / 2 - 1, scale(end) - scale(start), _ROW_BAR,
-                fill=_UNKNOWN,
-            )  # fmt: skip
+            across = _across(scale, start, end, _LEAST_GAP_BAR)
+            canvas.rectangle(scale(start), y + _BAR_TOP, across, _ROW_BAR, fill=_UNKNOWN)
 
 
-def _across(scale: LinearScale, stage: Stage) -> float:
-    return max(float(scale(stage.end_ms) - scale(stage.start_ms)), _LEAST_BAR)
+def _names_width(canvas: Canvas, timeline: RequestTimeline) -> float:
+    names = [_NO_STAGE, *(stage.name for stage in timeline.stages)]
+    return min(max(text_width(name, size=SMALL) for name in names), canvas.width * _MOST_NAMES)
+
+
+def _across(scale: LinearScale, start: float, end: float, least: float = _LEAST_BAR) -> float:
+    return max(float(scale(end) - scale(start)), least)
 
 
 def _columns(timeline: RequestTimeline) -> list[tuple[str, float, list[str]]]:
@@ -323,6 +343,8 @@ def _zoom(scale: LinearScale, shared: LinearScale) -> str:
 
 def _ms(ms: float, total_ms: float) -> str:
     """Write a time with as many decimals as all of its column."""
+    if ms >= _LONGEST_MS:
+        return figures(ms)
     magnitude = math.floor(math.log10(total_ms)) if total_ms else 0
     decimals = min(4, max(0, (3 if total_ms >= 0.1 else 4) - max(0, magnitude)))
     smallest = 10.0**-decimals
