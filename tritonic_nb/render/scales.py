@@ -13,7 +13,7 @@ from typing import Any
 
 __all__ = ["LinearScale", "LogScale", "apart", "is_power", "round_numbers"]
 
-_DIGITS = ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 5), (1, 2, 5), (1,))
+_DIGITS = ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 2, 3, 5), (1,))
 
 
 @dataclass(frozen=True)
