@@ -76,6 +76,13 @@ def left_behind() -> set[str]:
     return {each[0] for each in owned if each and not Path("/proc", each["pid"]).exists()}
 
 
+def test_it_tells_where_the_ways_cross(run: Run) -> None:
+    """Between two sizes that were measured, or at none."""
+    crossing = run.document["crossing"]
+    assert crossing is None or crossing["below"] <= crossing["nbytes"] <= crossing["above"]
+    assert "a quarter faster than over the wire" in run.printed
+
+
 def test_every_way_is_measured_at_every_size(run: Run) -> None:
     """With positive times, in order, over one connection for each round."""
     assert tuple(each["nbytes"] for each in run.document["sizes"]) == SIZES

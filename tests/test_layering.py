@@ -30,6 +30,7 @@ ALLOWED = {
     "leftovers": {"choice", "errors", "memory", "render", "transport"},
     "views": {"errors", "inputs", "memory", "regions", "render", "tensors"},
     "sizes": {"errors", "inputs", "tensors"},
+    "examples": {"tensors"},
     "preflight": {"errors", "memory", "render", "sizes", "tensors"},
     "routine": {"memory", "regions", "result", "tensors", "transport"},
     "call": {"choice", "errors", "memory", "regions", "result", "routine", "tensors", "transport"},
@@ -37,23 +38,28 @@ ALLOWED = {
     "result": {"errors", "frames", "images", "render", "viewer"},
     "differences": {"errors", "render", "result"},
     "workers": {"errors", "result"},
+    "measuring": {
+        "call", "errors", "inputs", "memory", "monitoring", "regions", "render", "result", "tensors",
+        "transport",
+    },
     "widgets": {
-        "errors", "images", "leftovers", "memory", "monitoring", "render", "result", "samples",
+        "errors", "examples", "images", "leftovers", "memory", "monitoring", "render", "result", "samples",
         "session", "sizes", "tensors", "watching",
     },
     "flight": {"errors", "frames", "render", "result", "tensors", "workers"},
     "session": {
-        "attribute", "call", "choice", "errors", "flight", "frames", "images", "inputs",
-        "leftovers", "memory", "monitoring", "preflight", "regions", "render", "result", "routine",
+        "attribute", "call", "choice", "errors", "examples", "flight", "frames", "images", "inputs",
+        "leftovers", "measuring", "memory", "monitoring", "preflight", "regions", "render", "result", "routine",
         "sizes", "tensors", "transport", "views", "watching", "workers",
     },
     "benchmark": {
-        "errors", "memory", "regions", "render", "samples", "server", "session", "tensors",
-        "transport",
+        "errors", "measuring", "memory", "regions", "render", "samples", "server", "session",
+        "tensors", "transport",
     },
     "__main__": {"cli"},
+    "cli_compare": {"errors", "measuring", "render", "server", "session"},
     "cli": {
-        "__version__", "errors", "images", "leftovers", "memory", "monitoring", "render", "result",
+        "__version__", "cli_compare", "errors", "images", "leftovers", "memory", "monitoring", "render", "result",
         "samples", "server", "session", "transport",
     },
 }  # fmt: skip

@@ -10,6 +10,7 @@ from tritonic_nb.differences import Difference, ResultDifference, diff
 from tritonic_nb.errors import TritonicError
 from tritonic_nb.frames import FrameSource
 from tritonic_nb.images import ImageTransform
+from tritonic_nb.measuring import Advice, Comparison, Explanation, Sweep
 from tritonic_nb.memory import DeviceArray, RegionDescriptor, SharedMemoryType
 from tritonic_nb.monitoring import Recording
 from tritonic_nb.result import InferenceResult
@@ -22,8 +23,11 @@ from tritonic_nb.watching import monitor, watch
 from tritonic_nb.workers import InferenceFuture
 
 __all__ = [
+    "Advice",
+    "Comparison",
     "DeviceArray",
     "Difference",
+    "Explanation",
     "FrameSource",
     "ImageTransform",
     "InferenceFuture",
@@ -36,6 +40,7 @@ __all__ = [
     "Server",
     "Session",
     "SharedMemoryType",
+    "Sweep",
     "TensorSpec",
     "TritonicError",
     "__version__",

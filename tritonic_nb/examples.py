@@ -131,12 +131,17 @@ class ExampleValues:
 
 
 def example_inputs(model: ModelSpec) -> dict[str, npt.NDArray[Any]]:
-    """Return random values for a model's inputs, with one for the batch and each dynamic dimension.
+    """Return values for a model's inputs, with one for the batch and each dynamic dimension.
 
+    Random numbers; for ``BYTES``, numbers as texts, which most models that take texts can read.
     Inputs that a request may leave out are left out.
     """
     return {
-        name: ExampleValues("random", spec.datatype, tuple(max(1, d) for d in spec.shape)).array()
+        name: ExampleValues(
+            "ramp" if spec.datatype == "BYTES" else "random",
+            spec.datatype,
+            tuple(max(1, dim) for dim in spec.shape),
+        ).array()
         for name, spec in model.inputs.items()
         if not spec.optional
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from itertools import pairwise
 
 import numpy as np
@@ -26,8 +25,7 @@ def test_the_interval_of_a_median_is_between_two_values(
     count: int, places: tuple[int, int]
 ) -> None:
     """The places are those of the tables (Hahn and Meeker, Statistical Intervals, A.15)."""
-    values = list(range(count))
-    random.Random(0).shuffle(values)
+    values = np.random.default_rng(0).permutation(count).tolist()
     assert median_interval(values) == places
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -70,11 +71,11 @@ def test_wrong_sizes_are_refused(
 
 
 def test_a_model_of_one_size_says_so(open_session: Open) -> None:
-    """There is nothing to sweep."""
-    model = open_session("edges").model_info
-    if model.max_batch_size or any(d < 0 for spec in model.inputs.values() for d in spec.shape):
-        model = tritonic_nb.tensors.ModelSpec  # pragma: no cover
-    pytest.skip("placeholder")
+    """There is nothing to sweep: no dynamic dimension, and no batch."""
+    model = dataclasses.replace(open_session("simple").model_info, max_batch_size=0)
+    row = np.zeros((1, 16), np.int32)
+    with pytest.raises(ArgumentError, match="one size only"):
+        of_size(model, {"INPUT0": row, "INPUT1": row}, 4096)
 
 
 def test_inputs_are_repeated_or_cut(open_session: Open) -> None:

@@ -20,6 +20,9 @@ shared memory and over the wire; a request that is written once; and a bare sock
     For each size ``nbytes`` and ``ways``, by key: ``median_ms``, ``p99_ms``, ``spread_ms``
     (the tenth and the ninetieth percentile of the connections' medians), ``connections``
     and ``requests``.
+``crossing``
+    From which size on a session is a quarter faster through shared memory than over the wire:
+    ``nbytes``, and the sizes ``below`` and ``above`` between which it lies; or null.
 ``overhead``
     What a session adds to the prepared request: ``nbytes``, ``connections``,
     ``median_ms`` and ``spread_ms`` of the connections' differences, and ``at_hand_ms``,

@@ -14,6 +14,7 @@ from tritonic_nb.benchmark.overhead import Overhead
 from tritonic_nb.benchmark.rounds import Series
 from tritonic_nb.benchmark.targets import Target, evaluate
 from tritonic_nb.benchmark.way import Way
+from tritonic_nb.measuring import Crossing, crossing_of
 from tritonic_nb.render import human_bytes
 
 __all__ = ["SCHEMA", "Report"]
@@ -22,6 +23,7 @@ SCHEMA = 1
 """Counts up when a key of the document changes its meaning or goes."""
 
 _REFERENCE = "client_shm"
+_SHARED, _WIRE = "session", "session_wire"
 _FLOOR = "socket"
 
 
@@ -57,6 +59,18 @@ class Report:
         """Return the targets and whether they were met."""
         return evaluate(self.sizes, self.overhead, self.throughput)
 
+    def crossing(self) -> Crossing | None:
+        """Return from which size on a session is a quarter faster through shared memory.
+
+        None where the two were not measured at some sizes, or at one alone.
+        """
+        pairs = [
+            (float(nbytes), series[_WIRE].median_ms / series[_SHARED].median_ms)
+            for nbytes, series in self.sizes.items()
+            if _WIRE in series and _SHARED in series
+        ]
+        return crossing_of(*zip(*sorted(pairs), strict=True)) if len(pairs) > 1 else None
+
     def document(self) -> dict[str, Any]:
         """Return the document for JSON, as the package's docstring describes it."""
         return {
@@ -73,6 +87,7 @@ class Report:
                 {"nbytes": nbytes, "ways": {key: _figures(each) for key, each in series.items()}}
                 for nbytes, series in self.sizes.items()
             ],
+            "crossing": _crossing_document(self.crossing()),
             "overhead": self.overhead and {
                 "nbytes": self.overhead.nbytes,
                 "connections": len(self.overhead.differences_ms),
@@ -101,6 +116,8 @@ class Report:
         """Return the report as text, at most 100 columns wide."""
         parts = [self._heading(), self._legend()]
         parts += [self._size(nbytes) for nbytes in self.sizes]
+        crossing = self.crossing()
+        parts += [_crossing_text(crossing)] if crossing else []
         parts += [self._overhead()] if self.overhead else []
         parts += [self._peaks(*each) for each in self.memory.items()]
         parts += [_in_flight(self.throughput)] if self.throughput else []
@@ -192,6 +209,23 @@ def _figures(series: Series) -> dict[str, Any]:
         "connections": len(series.connections),
         "requests": len(series.times_ms),
     }
+
+
+def _crossing_document(found: Crossing | None) -> dict[str, float] | None:
+    if found is None or not found.found:
+        return None
+    return {"nbytes": found.size, "below": found.below, "above": found.above}
+
+
+def _crossing_text(found: Crossing) -> str:
+    ways = "A session through shared memory is a quarter faster than over the wire"
+    if not found.found:
+        return f"{ways} at {'every size' if found.size == 0 else 'no size'} that was measured"
+    return (
+        f"{ways} from about {human_bytes(round(found.size))} on\n"
+        f"  between {human_bytes(round(found.below))} and {human_bytes(round(found.above))}, on a "
+        "straight line over logarithmic axes"
+    )
 
 
 def _in_flight(throughput: Sequence[Throughput]) -> str:

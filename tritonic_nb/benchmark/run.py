@@ -55,7 +55,7 @@ class Amount:
 
 
 FULL = Amount(
-    sizes=(4096, 65_536, PICTURE_NBYTES, 4_000_000, LARGE_NBYTES, 64_000_000),
+    sizes=(4096, 16_384, 65_536, PICTURE_NBYTES, 4_000_000, LARGE_NBYTES, 64_000_000),
     seconds=220.0,
     rounds=MOST_ROUNDS,
     connections=40,
