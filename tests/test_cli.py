@@ -63,7 +63,7 @@ def test_the_demo_classifies_and_leaves_nothing() -> None:
     assert len(re.findall(r"^ *\d+\.\d%  ", printed, re.M)) == 5
     assert re.search(r"input +images +602 kB", printed)
     assert re.search(r"system shared memory +\d+\.\d+ ms, 1.41 MB in shared memory", printed)
-    assert re.search(r"plain HTTP +\d+\.\d+ ms, 0 B in shared memory", printed)
+    assert re.search(r"the wire +\d+\.\d+ ms, 0 B in shared memory", printed)
     ours = re.compile(rf"tritonic_nb.*[-_]{process.pid}[-_]")
     assert not [name for name in os.listdir(SHM_DIR) if ours.match(name)]
 

@@ -39,18 +39,18 @@ ALLOWED = {
     "differences": {"errors", "render", "result"},
     "workers": {"errors", "result"},
     "measuring": {
-        "call", "errors", "inputs", "memory", "monitoring", "regions", "render", "result", "tensors",
-        "transport",
+        "call", "errors", "inputs", "memory", "monitoring", "regions", "render", "result",
+        "tensors", "transport",
     },
     "widgets": {
-        "errors", "examples", "images", "leftovers", "memory", "monitoring", "render", "result", "samples",
-        "session", "sizes", "tensors", "watching",
+        "errors", "examples", "images", "leftovers", "memory", "monitoring", "render", "result",
+        "samples", "session", "sizes", "tensors", "watching",
     },
     "flight": {"errors", "frames", "render", "result", "tensors", "workers"},
     "session": {
         "attribute", "call", "choice", "errors", "examples", "flight", "frames", "images", "inputs",
-        "leftovers", "measuring", "memory", "monitoring", "preflight", "regions", "render", "result", "routine",
-        "sizes", "tensors", "transport", "views", "watching", "workers",
+        "leftovers", "measuring", "memory", "monitoring", "preflight", "regions", "render",
+        "result", "routine", "sizes", "tensors", "transport", "views", "watching", "workers",
     },
     "benchmark": {
         "errors", "measuring", "memory", "regions", "render", "samples", "server", "session",
@@ -59,8 +59,8 @@ ALLOWED = {
     "__main__": {"cli"},
     "cli_compare": {"errors", "measuring", "render", "server", "session"},
     "cli": {
-        "__version__", "cli_compare", "errors", "images", "leftovers", "memory", "monitoring", "render", "result",
-        "samples", "server", "session", "transport",
+        "__version__", "cli_compare", "errors", "images", "leftovers", "memory", "monitoring",
+        "render", "result", "samples", "server", "session", "transport",
     },
 }  # fmt: skip
 # Imports inside of a function that point up on purpose.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tritonic_nb import render
 from tritonic_nb.errors import ArgumentError, ServerRefusedError, brief
-from tritonic_nb.measuring.estimates import Ratio, times_text
+from tritonic_nb.measuring.estimates import LEAST_RATIO, Ratio, times_text
 from tritonic_nb.measuring.lane import Bench, Lane
 from tritonic_nb.measuring.resized import on_host
 from tritonic_nb.measuring.rounds import Effort, Track, ratios, run_rounds
@@ -410,10 +410,21 @@ def _difference(way: Measured, first: Measured) -> str:
     ratio = way.ratio
     if not ratio.known:
         return f"too few rounds to tell {way.label} from {first.label}: give it more seconds"
+    if ratio.low <= 1 <= ratio.high:
+        unsure = ratio.high / ratio.low > LEAST_RATIO**2
+        return (
+            f"no difference between {way.label} and {first.label} can be told: between "
+            f"{times_text(ratio.low)} and {times_text(ratio.high)} times as fast (give it more "
+            "seconds, or an idle machine)"
+            if unsure
+            else f"no difference between {way.label} and {first.label}"
+        )
     if not ratio.matters:
-        apart = abs(ratio.value - 1)
-        more = "" if apart < 0.02 else f" ({apart:.0%} {'faster' if ratio.value > 1 else 'slower'})"
-        return f"no difference between {way.label} and {first.label}{more}"
+        side = "faster" if ratio.value > 1 else "slower"
+        return (
+            f"no difference worth speaking of between {way.label} and {first.label} "
+            f"({abs(ratio.value - 1):.0%} {side})"
+        )
     if ratio.value > 1:
         return f"{way.label} is {times_text(ratio.value)} times as fast as {first.label}"
     return f"{way.label} is {times_text(1 / ratio.value)} times as slow as {first.label}"
