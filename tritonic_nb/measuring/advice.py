@@ -11,9 +11,9 @@ import numpy as np
 from tritonic_nb import render
 from tritonic_nb.errors import TritonicError
 from tritonic_nb.measuring.comparison import Comparison, compare, without_infinities
+from tritonic_nb.measuring.counters import Counters, ServerTimes
 from tritonic_nb.measuring.depths import Depth, processors, run_depths
 from tritonic_nb.measuring.estimates import LEAST_RATIO, ratio_of, times_text
-from tritonic_nb.measuring.explanation import Counters, ServerTimes
 from tritonic_nb.measuring.lane import Bench
 from tritonic_nb.measuring.resized import in_batch, on_host
 from tritonic_nb.measuring.rounds import Effort, run_rounds
@@ -255,7 +255,7 @@ def _about_depths(
         (lane,) = lanes.open.values()
         *few, most = _DEPTHS
         depths = run_depths(lane, few, effort.seconds * 2 / 3, effort.server_pids)
-        counters.since()
+        counters.settle()
         depths += run_depths(lane, [most], effort.seconds / 3, effort.server_pids)
         served = counters.since()
     gains = [depth.rate / depths[0].rate for depth in depths]

@@ -10,21 +10,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tritonic_nb import render
-from tritonic_nb.errors import ArgumentError, TritonicError, brief, check_whole
+from tritonic_nb.errors import ArgumentError, brief, check_whole
+from tritonic_nb.measuring.counters import Counters, ServerTimes
 from tritonic_nb.measuring.lane import Bench, Lane
 from tritonic_nb.measuring.tracing import Traced, trace_log
 from tritonic_nb.render import RequestTimeline, Stage, figures, human_bytes, waterfall
 from tritonic_nb.result import InferenceResult
-from tritonic_nb.tensors import ModelSpec
-from tritonic_nb.transport import Transport
 
 __all__ = ["Counters", "ExplainedWay", "Explanation", "explain"]
 
 _WARM_UPS = 2
 _TURNS = 4
 _LEAST_AFTER = 0.01  # of a request, to speak of
-_LATE_S = 0.1  # for how long to wait for the server's counters
-_POLL_S = 0.002
 _BOTH_WAYS = "send and reply"
 _SERVER = ("queue", "compute input", "compute", "compute output")
 """Triton's own stages: their times are its counters'."""
@@ -51,20 +48,6 @@ _FIXED = (
     "what every request costs, however small: larger batches or several in flight share it among "
     "more items"
 )
-
-
-class ServerTimes(NamedTuple):
-    """A request's time inside the server by its own counters, in milliseconds.
-
-    The times are the mean of so many `requests`; where that is 0, the server tells nothing.
-    """
-
-    queue_ms: float
-    compute_input_ms: float
-    compute_ms: float
-    compute_output_ms: float
-    total_ms: float
-    requests: int
 
 
 @dataclass(frozen=True)
@@ -214,11 +197,12 @@ class _Row(NamedTuple):
 def _run(lanes: Sequence[Lane], counters: Counters, requests: int) -> list[list[_Row]]:
     """Run requests over each lane, in turns, so that what disturbs the machine disturbs all."""
     rows: list[list[_Row]] = [[] for _ in lanes]
+    counters.settle()
     for turn in range(_TURNS):
         for lane, found in zip(lanes, rows, strict=True):
             for _ in range(_WARM_UPS):
                 lane.infer()
-            counters.since()
+            counters.since(_WARM_UPS)
             for _ in range(requests * turn // _TURNS, requests * (turn + 1) // _TURNS):
                 result = lane.infer()
                 found.append(_Row(result, time.perf_counter(), counters.since()))
@@ -243,58 +227,6 @@ def _within(traces: Sequence[Traced], begun: float, ended: float) -> Traced | No
     """Return the one trace of a request between two moments."""
     found = [each for each in traces if begun <= each.queued and each.output_begun <= ended]
     return found[0] if len(found) == 1 else None
-
-
-class Counters:
-    """What a model's counters tell of the time since they were looked at last."""
-
-    def __init__(self, transport: Transport, model: ModelSpec) -> None:
-        self._transport = transport
-        self._model = model
-        self._last: ServerTimes | None = None
-
-    def since(self) -> ServerTimes:
-        """Return the mean of the requests since the last look, at least one of which there was."""
-        until = time.monotonic() + _LATE_S
-        before = self._last
-        while True:
-            try:
-                now = _counted(
-                    self._transport.model_statistics(self._model.name, self._model.version)
-                )
-            except TritonicError:  # it does not tell
-                return _UNKNOWN
-            # The server answers before it has counted.
-            late = before is not None and now.requests <= before.requests
-            if not late or time.monotonic() > until:
-                self._last = now
-                return _between(before, now)
-            time.sleep(_POLL_S)
-
-
-def _counted(statistics: Sequence[Mapping[str, Any]]) -> ServerTimes:
-    """Add up the counters of a model's versions, in milliseconds."""
-    names = ("queue", "compute_input", "compute_infer", "compute_output", "success")
-    sums = dict.fromkeys(names, 0.0)
-    requests = 0
-    for version in statistics:
-        told = version.get("inference_stats", {})
-        for name in names:
-            sums[name] += float(told.get(name, {}).get("ns", 0)) / 1e6
-        requests += int(told.get("success", {}).get("count", 0))
-    return ServerTimes._make([*sums.values(), requests])
-
-
-_UNKNOWN = ServerTimes(0.0, 0.0, 0.0, 0.0, 0.0, 0)
-
-
-def _between(before: ServerTimes | None, after: ServerTimes) -> ServerTimes:
-    """Return the mean of what was counted between two looks."""
-    if before is None or after.requests <= before.requests:
-        return _UNKNOWN
-    count = after.requests - before.requests
-    means = [(b - a) / count for a, b in zip(before[:5], after[:5], strict=True)]
-    return ServerTimes._make([*means, count])
 
 
 def _way(lane: Lane, rows: Sequence[_Row], *, copied: bool) -> ExplainedWay:
