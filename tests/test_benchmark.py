@@ -30,6 +30,7 @@ from tritonic_nb.benchmark.monitor import measure_monitor, monitor_text
 from tritonic_nb.benchmark.overhead import Overhead
 from tritonic_nb.benchmark.rounds import Plan, Series, run_rounds
 from tritonic_nb.benchmark.session_ways import SessionCopies
+from tritonic_nb.benchmark.sureness import measure_sureness, sureness_text
 from tritonic_nb.benchmark.targets import LARGE_NBYTES, PICTURE_NBYTES, evaluate
 from tritonic_nb.benchmark.way import Way, tensor
 from tritonic_nb.benchmark.ways import WAYS, opened
@@ -81,6 +82,17 @@ def test_it_tells_where_the_ways_cross(run: Run) -> None:
     crossing = run.document["crossing"]
     assert crossing is None or crossing["below"] <= crossing["nbytes"] <= crossing["above"]
     assert "a quarter faster than over the wire" in run.printed
+
+
+def test_how_sure_comparisons_are_is_measured() -> None:
+    """Of each kind one or two, as a table; never that they agree."""
+    found = measure_sureness(lambda _: None, runs=(1, 2, 1), seconds=0.1)
+    assert set(found.same) == set(found.verdicts) == set(found.ratios)
+    assert all(counts.total() == 2 for counts in found.verdicts.values())
+    assert all(ratio > 0 for ratios in found.ratios.values() for ratio in ratios)
+    text = sureness_text(found)
+    assert "| 602 kB | " in text
+    assert text.count("\n|") == 7
 
 
 def test_every_way_is_measured_at_every_size(run: Run) -> None:

@@ -53,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with handled():
             if options.monitor:
                 _run_monitor()
+            elif options.sureness:
+                _run_sureness()
             elif options.gpu is None:
                 _run(options)
             else:
@@ -104,6 +106,12 @@ def _run_monitor() -> None:
     from tritonic_nb.benchmark.monitor import measure_monitor, monitor_text
 
     print(monitor_text(measure_monitor(progress=_tell)))
+
+
+def _run_sureness() -> None:
+    from tritonic_nb.benchmark.sureness import measure_sureness, sureness_text
+
+    print(sureness_text(measure_sureness(_tell)))
 
 
 def _tell(line: str) -> None:
@@ -161,6 +169,11 @@ def _parser() -> argparse.ArgumentParser:
         "--monitor",
         action="store_true",
         help="measure what the live plot of memory costs a kernel, and nothing else",
+    )
+    parser.add_argument(
+        "--sureness",
+        action="store_true",
+        help="measure how sure the verdicts of Session.compare are, and nothing else",
     )
     return parser
 

@@ -81,9 +81,7 @@ class Counters:
     def _now(self) -> ServerTimes | None:
         """Return all that was counted; None where the server does not tell."""
         try:
-            return _counted(
-                self._transport.model_statistics(self._model.name, self._model.version)
-            )
+            return _counted(self._transport.model_statistics(self._model.name, self._model.version))
         except (TritonicError, AttributeError, TypeError, ValueError):  # or in another form
             return None
 
