@@ -147,10 +147,10 @@ def _about_way(compared: Comparison, now: Way) -> Recommendation:
     used = next((way for way in compared.ways if way.name == now.name), None)
     fastest = compared.fastest
     if fastest is None or used is None or fastest == used.name:
-        return Recommendation("way", f"{now.label} is right: {compared.verdict}")
+        return Recommendation("way", f"right as it is: {compared.verdict}")
     gain = compared[fastest].ratio.value / used.ratio.value
     if gain < LEAST_RATIO:
-        return Recommendation("way", f"{now.label} is as good as any: {compared.verdict}")
+        return Recommendation("way", f"right as it is: {compared.verdict}")
     return Recommendation(
         "way",
         f"{compared[fastest].label} is {times_text(gain)} times as fast as {used.label}",

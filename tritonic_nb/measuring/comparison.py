@@ -148,6 +148,9 @@ class Comparison(render.Described):
 
     def picture(self) -> render.Picture:
         """Return it as a picture: a bar for each way, with its interval."""
+        return self._picture(self.verdict)
+
+    def _picture(self, note: str) -> render.Picture:
         contenders = [
             Contender(
                 way.label,
@@ -157,7 +160,7 @@ class Comparison(render.Described):
             )
             for at, way in enumerate(self.ways)
         ]
-        return versus(contenders, title=self._title(), note=self.verdict)
+        return versus(contenders, title=self._title(), note=note)
 
     def document(self) -> dict[str, Any]:
         """Return it as a document for JSON: numbers, texts, lists and mappings alone."""
@@ -200,8 +203,7 @@ class Comparison(render.Described):
 
     def _times(self) -> render.Table:
         columns = (
-            "way", "median ms", "p99 ms", "times as fast", "per second", "client CPU ms",
-            "server CPU ms",
+            "way", "median ms", "p99 ms", "times as fast", "per second", "CPU ms: here + server",
         )  # fmt: skip
         rows = [
             (
@@ -210,8 +212,7 @@ class Comparison(render.Described):
                 _ms(way.p99_ms),
                 str(way.ratio) if at else "1",
                 figures(way.per_second, 2) if way.per_second < 100 else f"{way.per_second:,.0f}",
-                _ms(way.client_cpu_ms),
-                "not known" if way.server_cpu_ms is None else _ms(way.server_cpu_ms),
+                f"{_ms(way.client_cpu_ms)} + {_cpu_text(way.server_cpu_ms)}",
             )
             for at, way in enumerate(self.ways)
         ]
@@ -240,7 +241,7 @@ class Comparison(render.Described):
         return render.Table("Bytes of one inference", columns, rows, range(1, len(columns)))
 
     def _drawn(self) -> render.Picture | None:
-        return self.picture()
+        return self._picture("")  # the words stand beside it
 
 
 def compare(
@@ -428,6 +429,10 @@ def _difference(way: Measured, first: Measured) -> str:
     if ratio.value > 1:
         return f"{way.label} is {times_text(ratio.value)} times as fast as {first.label}"
     return f"{way.label} is {times_text(1 / ratio.value)} times as slow as {first.label}"
+
+
+def _cpu_text(milliseconds: float | None) -> str:
+    return "?" if milliseconds is None else _ms(milliseconds)
 
 
 def _cpu_ms(way: Measured) -> float:

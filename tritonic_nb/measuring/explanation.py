@@ -21,7 +21,7 @@ __all__ = ["Counters", "ExplainedWay", "Explanation", "explain"]
 
 _WARM_UPS = 2
 _TURNS = 4
-_LEAST_AFTER = 0.01  # of a request, to speak of
+_LEAST_AFTER = 0.02  # of a request, to speak of
 _BOTH_WAYS = "send and reply"
 _SERVER = ("queue", "compute input", "compute", "compute output")
 """Triton's own stages: their times are its counters'."""
@@ -141,12 +141,15 @@ class Explanation(render.Described):
     @property
     def sentence(self) -> str:
         """What dominates, and what would help."""
-        return " ".join(_sentence(way) for way in self.ways)
+        return " ".join(f"{_capital(way.label)}: {_sentence(way)}." for way in self.ways)
 
     def picture(self) -> render.Picture:
         """Return it as a picture: a stacked bar for each way, and its stages one by one."""
+        return self._picture(self.sentence)
+
+    def _picture(self, note: str) -> render.Picture:
         timelines = [RequestTimeline(_capital(w.label), w.stages, w.total_ms) for w in self.ways]
-        return waterfall(timelines, title=self._title(), note=self.sentence)
+        return waterfall(timelines, title=self._title(), note=note)
 
     def document(self) -> dict[str, Any]:
         """Return it as a document for JSON: numbers, texts, lists and mappings alone."""
@@ -163,7 +166,7 @@ class Explanation(render.Described):
         return self._title(), rows, [_table(way) for way in self.ways]
 
     def _drawn(self) -> render.Picture | None:
-        return self.picture()
+        return self._picture("")  # the words stand beside it
 
 
 def explain(
@@ -351,12 +354,16 @@ def _notes(ways: Sequence[ExplainedWay]) -> tuple[str, ...]:
             "server and back are one stage, drawn first (a trace, where the server is on this "
             "machine and writes one, tells them apart)"
         )
-    for way in ways:
-        if way.after_ms >= _LEAST_AFTER * way.total_ms:
-            notes.append(
-                f"{way.label}: the server was at its books for {way.after_ms:.3f} ms after the "
-                "reply had come, which its counter of compute output has, and the stage has not"
-            )
+    after = [
+        f"{way.label} {way.after_ms:.2f} ms"
+        for way in ways
+        if way.after_ms >= _LEAST_AFTER * way.total_ms
+    ]
+    if after:
+        notes.append(
+            "the server's counter of compute output is larger by what it did after the reply had "
+            f"come: {', '.join(after)}"
+        )
     if any(way.server.requests == 0 for way in ways):
         notes.append("the server does not tell its counters: its time is part of the way")
     if any(way.server.requests > way.used for way in ways):
@@ -371,10 +378,7 @@ def _sentence(way: ExplainedWay) -> str:
     helps = _HELP.get(longest.name, _OTHER)
     if longest.side == "transit" and (longest.nbytes or 0) < _FEW_NBYTES:
         helps = _FIXED
-    return (
-        f"{_capital(way.label)}: {figures(way.total_ms, 2)} ms, {how} {longest.name} ({part:.0%}), "
-        f"{helps}."
-    )
+    return f"{figures(way.total_ms, 2)} ms, {how} {longest.name} ({part:.0%}), {helps}"
 
 
 def _table(way: ExplainedWay) -> render.Table:

@@ -77,6 +77,9 @@ class Sweep(render.Described):
 
     def picture(self) -> render.Picture:
         """Return it as a picture: time and bandwidth against size, on logarithmic axes."""
+        return self._picture(self.verdict)
+
+    def _picture(self, note: str) -> render.Picture:
         lines = [
             SweepLine(
                 way.label, [self._point(x, each[way.name]) for x, each in self._with(way.name)]
@@ -92,7 +95,7 @@ class Sweep(render.Described):
             x_text=lambda x: human_bytes(round(x)) if self.by == "size" else f"{x:g}",
             crossing_at=found[0][1].size if found else None,
             crossing_text=f"a quarter faster from about {text} on" if found else "",
-            note=self.verdict,
+            note=note,
         )
 
     def document(self) -> dict[str, Any]:
@@ -175,7 +178,7 @@ class Sweep(render.Described):
         return render.Table(title, columns, rows, range(len(columns)))
 
     def _drawn(self) -> render.Picture | None:
-        return self.picture()
+        return self._picture("")  # the words stand beside it
 
 
 def sweep(

@@ -93,13 +93,16 @@ class Picture:
     ) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
         data = {
             "text/plain": shown(self.alt),
-            "text/html": self.html or self._img(),
+            "text/html": self.as_html(),
             "image/png": base64.b64encode(self.png).decode("ascii"),
         }
         metadata = {"image/png": {"width": self.width}} if self.width else {}
         return offered(data, include, exclude), metadata
 
-    def _img(self) -> str:
+    def as_html(self) -> str:
+        """Give the HTML to show: its own, or the PNG with its words."""
+        if self.html:
+            return self.html
         return fill(
             "picture",
             source=data_uri(self.png),

@@ -61,7 +61,8 @@ class Progress:
         items = f"{self._done} {self._unit}{'' if self._done == 1 else 's'}"
         seconds = time.perf_counter() - self._started
         if error is None:
-            rate = f", {_three_digits(self._done / seconds)} {self._unit}s/s" if self._done else ""
+            counts = self._done and self._unit == "item"  # the rate of others is of no use
+            rate = f", {_three_digits(self._done / seconds)} items/s" if counts else ""
             return f"{items} in {_three_digits(seconds)} s{rate}"
         of = f"{self._done} of {self._total} {self._unit}s" if self._total is not None else items
         reason = _reason(error)

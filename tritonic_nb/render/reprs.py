@@ -94,7 +94,7 @@ class Described:
 
     def _card(self, described: Description) -> str:
         picture = self._drawn()
-        return card(*described, figure="" if picture is None else picture.html)
+        return card(*described, figure="" if picture is None else picture.as_html())
 
 
 def card(
