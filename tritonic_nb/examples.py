@@ -134,14 +134,14 @@ def example_inputs(model: ModelSpec) -> dict[str, npt.NDArray[Any]]:
     """Return values for a model's inputs, with one for the batch and each dynamic dimension.
 
     Random numbers; for ``BYTES``, numbers as texts, which most models that take texts can read.
-    Inputs that a request may leave out are left out.
+    Inputs that a request may leave out are left out, unless there are no others.
     """
+    needed = [spec for spec in model.inputs.values() if not spec.optional]
     return {
-        name: ExampleValues(
+        spec.name: ExampleValues(
             "ramp" if spec.datatype == "BYTES" else "random",
             spec.datatype,
             tuple(max(1, dim) for dim in spec.shape),
         ).array()
-        for name, spec in model.inputs.items()
-        if not spec.optional
+        for spec in needed or model.inputs.values()
     }

@@ -283,6 +283,7 @@ class Session(render.Described):
         self._widgets: SessionWidgets | None = None
         # What there is to close: the link in use, and others that come or go.
         self._links: list[Link] = []
+        self._lent: list[RegionSet] = []  # to those who measure
         kinds, device = _checked_kinds(shared_memory, device, output_shared_memory)
         link = self._link_to(server, headers, ssl, protocol)
         self._setup = Setup(link, kinds, device, owner=server, load=self._loads(server))
@@ -290,7 +291,7 @@ class Session(render.Described):
         self._views = InputViews(weakref.ref(self), self._setup.link.held)
         self._closing = False
         self._finalizer = weakref.finalize(
-            self, _close_forgotten, self._links, self._events, self._pid
+            self, _close_forgotten, self._links, self._lent, self._events, self._pid
         )
         # After the finalizer: at exit they stop before the regions go.
         self._workers = Workers(self._in_flight)
@@ -1232,7 +1233,7 @@ class Session(render.Described):
         "system shared memory is 3.2 times as fast as the wire. For model 'resnet50' at batch 8 ..."
         """
         setup = self._usable()
-        effort = measuring.checked_effort(seconds, precision, self._server_pids())
+        effort = measuring.checked_effort(seconds, precision)
         tensors, batch = self._tensors(setup, inputs, named, transform)
         bench = self._bench(setup, outputs=outputs, copy=copy, timeout=timeout)
         return measuring.compare(
@@ -1296,9 +1297,13 @@ class Session(render.Described):
                 "give batch=[1, 2, 4] or sizes=[4096, 65536, 1000000]",
             )
         by = "batch" if sizes is None else "size"
-        chosen = measuring.checked_sizes(batch if sizes is None else sizes, by)
+        chosen = (
+            measuring.checked_sizes(batch, "batch")
+            if sizes is None
+            else measuring.checked_sizes(sizes, "sizes")
+        )
         setup = self._usable()
-        effort = measuring.checked_effort(seconds, precision, self._server_pids())
+        effort = measuring.checked_effort(seconds, precision)
         tensors, _ = self._tensors(setup, inputs, named, transform)
         bench = self._bench(setup, outputs=outputs, copy=copy, timeout=timeout)
         return measuring.sweep(
@@ -1312,6 +1317,8 @@ class Session(render.Described):
         ways: Any = measuring.WAYS,
         *,
         requests: int = 40,
+        seconds: float = 20.0,
+        progress: bool = True,
         copy: bool = True,
         outputs: Sequence[str] | None = None,
         transform: ImageTransform | str | None = None,
@@ -1321,9 +1328,8 @@ class Session(render.Described):
         """Tell where the time of one request goes, stage by stage, on both sides.
 
         The client's stages are its own clock's; the server's are Triton's counters. An embedded
-        server also writes a trace, which tells when each stage began; so does another one on
-        this machine that was started with ``--trace-config triton,file=...`` in a folder of
-        yours. Tracing is on for the model while this runs, and off again afterwards.
+        server that was given as an object also writes a trace, which tells when each stage
+        began. Tracing is on for the model while this runs, and as before afterwards.
 
         Parameters
         ----------
@@ -1335,6 +1341,11 @@ class Session(render.Described):
         requests
             How many over each way, from 4. What is shown is the mean over the middle half of
             them by their length.
+        seconds
+            The time limit, after which fewer requests must do; every way has a quarter of them
+            at least. Ctrl-C ends it with what has been found.
+        progress
+            Whether to show the turns as they go by.
         copy, outputs, transform, timeout
             As for :meth:`infer`.
 
@@ -1362,7 +1373,11 @@ class Session(render.Described):
         )
         if inputs is None and not named:
             bench, inputs = self._bench(setup, outputs=outputs, copy=copy, timeout=timeout), tensors
-        return measuring.explain(bench, ways, inputs, batch=batch, requests=requests)
+        limit_s = measuring.checked_effort(seconds, 1.0).seconds
+        return measuring.explain(
+            bench, ways, inputs,
+            batch=batch, requests=requests, seconds=limit_s, progress=progress,
+        )  # fmt: skip
 
     def advise(
         self,
@@ -1407,7 +1422,7 @@ class Session(render.Described):
         >>> session.advise(images=batch).to_do
         """
         setup = self._usable()
-        effort = measuring.checked_effort(seconds, precision, self._server_pids())
+        effort = measuring.checked_effort(seconds, precision)
         tensors, batch = self._tensors(setup, inputs, named, transform)
         bench = self._bench(setup, outputs=outputs, copy=copy, timeout=timeout)
         return measuring.advise(
@@ -1438,11 +1453,23 @@ class Session(render.Described):
             return self._infer_by(setup, inputs, **given, options=Options())
 
         def new_regions() -> RegionSet:
-            return RegionSet(
+            made = RegionSet(
                 setup.link.transport, mode=self._mode, holders=_holders, note=self._events.note
             )
+            self._lent.append(made)
+            return made
 
-        return Bench(setup, infer, new_regions, options)
+        def end_regions(regions: RegionSet) -> None:
+            regions.close()
+            self._lent.remove(regions)
+
+        if not isinstance(options.get("outputs"), str | None):
+            options["outputs"] = tuple(options["outputs"])  # it is asked for again and again
+        return Bench(
+            setup, infer, new_regions, end_regions, options,
+            server_pids=self._server_pids(),
+            trace_file=getattr(self.server, "trace_file", None),
+        )  # fmt: skip
 
     def _server_pids(self) -> tuple[int, ...]:
         """Return the server's processes, where they are known to be of this machine."""
@@ -1999,7 +2026,7 @@ class Session(render.Described):
             self._closing = True
             self._workers.close()
             self._views.drop()
-            _close(self._links, self._events)
+            _close(self._links, self._lent, self._events)
             self._finalizer.detach()  # last: interrupted, it can be closed again
 
     def __enter__(self) -> Session:
@@ -2302,16 +2329,20 @@ def _has_gpu() -> bool:
     return bool(devices())
 
 
-def _close(links: Sequence[Link], events: EventHook) -> None:
+def _close(links: Sequence[Link], lent: Sequence[RegionSet], events: EventHook) -> None:
     try:
         with ExitStack() as closing:  # each, whatever becomes of the others
             for link in list(links):
                 closing.callback(link.close)
+            for regions in list(lent):
+                closing.callback(regions.close)
     finally:
         events.close()  # last, so that who watches sees the memory given back
 
 
-def _close_forgotten(links: Sequence[Link], events: EventHook, owner_pid: int) -> None:
+def _close_forgotten(
+    links: Sequence[Link], lent: Sequence[RegionSet], events: EventHook, owner_pid: int
+) -> None:
     """Close what a session left open when it was collected, or at exit."""
     if os.getpid() != owner_pid:  # a forked child: all of it is still its parent's
         return
@@ -2322,7 +2353,7 @@ def _close_forgotten(links: Sequence[Link], events: EventHook, owner_pid: int) -
             stacklevel=2,
         )
     finally:  # the warning may be an error
-        _close(links, events)
+        _close(links, lent, events)
 
 
 def _log_to_stream() -> None:

@@ -61,7 +61,7 @@ def test_each_way_that_works_is_measured(open_session: Open) -> None:
         assert way.median_ms <= way.p99_ms
         assert 0 < way.per_second <= 1100 / way.low_ms
         assert way.client_cpu_ms > 0
-        assert way.buffer_nbytes >= PICTURE_NBYTES  # the result
+        assert PICTURE_NBYTES <= (way.buffer_nbytes or 0) < 6 * PICTURE_NBYTES  # the result
     wire, shared = found["none"], found["system"]
     assert shared.shared_nbytes == 2 * PICTURE_NBYTES
     assert shared.region_nbytes >= 2 * PICTURE_NBYTES
@@ -100,7 +100,7 @@ def test_a_way_with_itself_is_no_difference(open_session: Open) -> None:
     found = session.compare(tensor(), ("system", "system"), seconds=1.5, progress=False)
     assert [way.name for way in found.ways] == ["system", "system (2)"]
     assert found["system (2)"].label == "system shared memory (2)"
-    assert "no difference between" in found.verdict
+    assert "no difference" in found.verdict
     assert found.fastest is None
 
 
@@ -207,6 +207,8 @@ def test_ctrl_c_ends_it_with_what_was_found(
         ({"seconds": float("nan")}, "seconds"),
         ({"seconds": "3"}, "seconds"),
         ({"seconds": True}, "seconds"),
+        ({"seconds": 10**400}, "seconds"),
+        ({"ways": b"none"}, "ways"),
         ({"precision": 0}, "precision"),
         ({"precision": 2}, "precision"),
     ],

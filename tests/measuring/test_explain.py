@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tritonic_nb
-from tests.conftest import BOTH, TEST_URL
+from tests.conftest import BOTH, TEST_URL, place_of
 from tritonic_nb import Session
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.measuring import Explanation
@@ -89,47 +88,80 @@ def test_a_picture_is_prepared_each_time(open_session: Open) -> None:
 
 
 @needs_trace
-def test_tracing_is_off_again_and_its_files_are_gone(
-    open_session: Open, transport: Transport
+def test_tracing_is_as_before_and_its_files_are_gone(
+    server: Any, open_session: Open, transport: Transport
 ) -> None:
-    """The model's setting is as before, also when an inference fails."""
+    """The model's own setting is put back, whatever happens; files of others stay."""
     session = open_session("identity_fp32")
+    session.infer(tensor(4096))
+    own = {"trace_rate": ["7"], "trace_count": ["55"]}
+    transport.update_trace("identity_fp32", own)
     before = transport.trace_settings("identity_fp32")
-    session.explain(tensor(4096), requests=4)
-    assert transport.trace_settings("identity_fp32") == before
-    folder = Path(before["trace_file"][0]).parent
-    assert not list(folder.glob("trace.json*"))
-    with contextlib.suppress(RuntimeError), trace_log(transport, "identity_fp32") as log:
-        assert log is not None
-        assert transport.trace_settings("identity_fp32")["trace_level"] == ["TIMESTAMPS"]
-        session.infer(tensor(4096))
-        assert len(log.take(1)) == 1
-        session.infer(tensor(4096))
-        raise RuntimeError
-    assert transport.trace_settings("identity_fp32") == before
-    assert not list(folder.glob("trace.json*"))
+    stranger = server.trace_file.with_name("trace.json.999999")
+    stranger.write_text("[]")
+    try:
+        session.explain(tensor(4096), requests=4, progress=False)
+        assert transport.trace_settings("identity_fp32") == before
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            trace_log(transport, "identity_fp32", server.trace_file) as log,
+        ):
+            assert log is not None
+            assert transport.trace_settings("identity_fp32")["trace_level"] == ["TIMESTAMPS"]
+            session.infer(tensor(4096))
+            assert len(log.take(1)) == 1
+            raise KeyboardInterrupt
+        assert transport.trace_settings("identity_fp32") == before
+        assert list(server.trace_file.parent.glob("trace.json*")) == [stranger]
+    finally:
+        stranger.unlink()
+        transport.update_trace("identity_fp32", dict.fromkeys(own))
 
 
-class WithoutTrace:
-    """A real transport, to a server that does not trace."""
+class Interrupted:
+    """A real transport whose changes of tracing are done, and then interrupted, some times."""
 
-    def __init__(self, transport: Transport) -> None:
-        self._transport = transport
+    def __init__(self, transport: Transport, times: int) -> None:
+        self._transport, self._times = transport, times
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    def trace_settings(self, model: str) -> dict[str, list[str]]:
-        """Tell of no file."""
-        return {**self._transport.trace_settings(model), "trace_file": [""]}
+    def update_trace(self, model: str, settings: Any) -> None:
+        """Change it, and raise as Ctrl-C does."""
+        if self._times >= 0:
+            self._transport.update_trace(model, settings)
+        self._times -= 1
+        if self._times in (0, 1, 2):
+            raise KeyboardInterrupt
 
 
-def test_without_a_trace_the_counters_tell(open_session: Open) -> None:
-    """The ways there and back are one stage then; the server's are still its counters."""
+@needs_trace
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_an_interrupt_does_not_leave_tracing_on(
+    server: Any, open_session: Open, transport: Transport, times: int
+) -> None:
+    """While it is switched on or off; and what was left at last, the next one puts right."""
     session = open_session("identity_fp32")
-    link = session._setup.link
-    object.__setattr__(link, "transport", WithoutTrace(link.transport))
-    found = session.explain(tensor(), requests=20)
+    before = transport.trace_settings("identity_fp32")
+    interrupted: Any = Interrupted(transport, times)
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        trace_log(interrupted, "identity_fp32", server.trace_file),
+    ):
+        pass
+    with trace_log(transport, "identity_fp32", server.trace_file) as log:
+        assert log is not None
+    assert transport.trace_settings("identity_fp32") == before
+    assert session.infer(tensor(4096))
+
+
+def test_without_a_trace_the_counters_tell(server: Any, open_session: Open) -> None:
+    """The ways there and back are one stage then; the server's are still its counters."""
+    options = place_of(server, "http")
+    open_session("identity_fp32")  # which loads it
+    with Session(model="identity_fp32", **options) as session:
+        found = session.explain(tensor(), requests=20, progress=False)
     assert not any(way.traced for way in found.ways)
     assert all(way["send and reply"].ms >= 0 for way in found.ways)
     assert "do not tell when a stage began" in found.notes[0]

@@ -38,6 +38,19 @@ def test_sizes_are_met_and_a_crossing_is_looked_at_closer(open_session: Open) ->
     assert found.verdict in repr(found)
 
 
+def test_numpys_numbers_are_sizes_and_the_same_size_is_measured_once(open_session: Open) -> None:
+    """What comes to the same inputs is one comparison."""
+    session = open_session("identity_fp32")
+    found = session.sweep(sizes=np.array([4096, 4097, 4098]), seconds=0.5, progress=False)
+    assert list(found.comparisons) == [4096]
+
+
+def test_a_model_without_batches_has_none(open_session: Open) -> None:
+    """It is told so, instead of measuring the same twice."""
+    with pytest.raises(ArgumentError, match="takes no batches"):
+        open_session("identity_fp32").sweep(batch=[1, 2], progress=False)
+
+
 def test_batches(open_session: Open) -> None:
     """The same pictures again and again, up to the batch."""
     session = open_session("classifier")
@@ -59,7 +72,9 @@ def test_batches(open_session: Open) -> None:
         ({"sizes": [0]}, ArgumentError, "size"),
         ({"sizes": ["4kB"]}, ArgumentError, "4kB"),
         ({"sizes": 2.5}, ArgumentError, "2.5"),
-        ({"batch": [99]}, BatchSizeError, "99"),
+        ({"sizes": b"12"}, ArgumentError, "12"),
+        ({"sizes": [10**15]}, ArgumentError, "too large"),
+        ({"batch": [1, 99]}, BatchSizeError, "99"),
     ],
 )
 def test_wrong_sizes_are_refused(

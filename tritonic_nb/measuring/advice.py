@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,9 +11,14 @@ import numpy as np
 
 from tritonic_nb import render
 from tritonic_nb.errors import TritonicError
-from tritonic_nb.measuring.comparison import Comparison, compare, without_infinities
-from tritonic_nb.measuring.counters import Counters, ServerTimes
-from tritonic_nb.measuring.depths import Depth, processors, run_depths
+from tritonic_nb.measuring.comparison import (
+    Comparison,
+    compare,
+    ended_text,
+    without_infinities,
+)
+from tritonic_nb.measuring.counters import Counters
+from tritonic_nb.measuring.depths import Depth, least_s, processors, run_depths
 from tritonic_nb.measuring.estimates import LEAST_RATIO, ratio_of, times_text
 from tritonic_nb.measuring.lane import Bench
 from tritonic_nb.measuring.resized import in_batch, on_host
@@ -25,6 +31,7 @@ __all__ = ["Advice", "Recommendation", "advise"]
 
 _DEPTHS = (1, 2, 4)
 _MOST_BATCHES = 4
+_TURNS_OF_A_BATCH = 24  # inferences of each size, for an interval
 _EXCESS_NBYTES = 2**20  # of regions, from where on it is spoken of
 _WAITS = 0.5  # for an instance, as a part of what the model takes: from there on it is the limit
 _BUSY = 0.85  # of the processors: from there on there is nothing left for more instances
@@ -67,17 +74,20 @@ class Advice(render.Described):
         One for each topic, measured with these inputs, on this machine.
     comparison
         The ways as they were compared.
+    interrupted
+        Whether it was stopped by hand.
     """
 
     model: str
     batch: int
     recommendations: tuple[Recommendation, ...]
     comparison: Comparison
+    interrupted: bool = False
 
     @property
     def to_do(self) -> tuple[Recommendation, ...]:
         """Those that change something, with the largest gain first."""
-        chosen = [each for each in self.recommendations if each.do or each.gain >= LEAST_RATIO]
+        chosen = [each for each in self.recommendations if each.do or each.gain > 1]
         return tuple(sorted(chosen, key=lambda each: -each.gain))
 
     def document(self) -> dict[str, Any]:
@@ -91,6 +101,7 @@ class Advice(render.Described):
             (each.topic, f"{each.text}: {each.do}" if each.do else each.text)
             for each in self.recommendations
         ]
+        rows += [("measured", ended_text("interrupted"))] if self.interrupted else []
         batch = f" at batch {self.batch}" if self.batch > 1 else ""
         return f"Advice for {self.model}{batch}", rows, ()
 
@@ -121,42 +132,58 @@ def advise(
     progress
         Whether to show the steps as they go by.
     """
-
-    def part(of: float) -> Effort:
-        return replace(effort, seconds=effort.seconds * of)
-
     now = Way(bench.setup.kind("input"), bench.setup.kind("output"))
+    ways = [*map(Way.parse, WAYS), *([now] if now.name not in WAYS else [])]
     with Progress(4, show=progress, unit="step") as bar:
         compared = compare(
-            bench, WAYS, tensors, batch=batch, effort=part(_FOR_WAYS), progress=False
+            bench, ways, tensors, batch=batch, effort=_part(effort, _FOR_WAYS), progress=False
         )
-        found = [_about_way(compared, now)]
-        best = Way.parse(compared.fastest or compared.ways[0].name)
         bar.step()
-        found += _about_outputs(bench, best, tensors, batch, part(_FOR_OUTPUTS), compared)
-        found += _about_regions(regions, compared)
-        bar.step()
-        found += _about_batches(bench, best, tensors, batch, part(_FOR_BATCHES))
-        bar.step()
-        found += _about_depths(bench, best, tensors, part(_FOR_DEPTHS))
-        bar.step()
-    return Advice(bench.setup.chosen.name, batch, tuple(found), compared)
+        about_way, best = _about_way(compared, now)
+        found = [about_way, *_about_regions(regions, compared)]
+        steps: list[Callable[[], list[Recommendation]]] = [
+            lambda: _about_outputs(bench, best, tensors, batch, effort, compared),
+            lambda: _about_batches(bench, best, tensors, batch, effort, compared),
+            lambda: _about_depths(bench, best, tensors, effort),
+        ]
+        interrupted = compared.ended == "interrupted"
+        for step in steps:
+            if interrupted:
+                break
+            try:
+                found += step()
+            except KeyboardInterrupt:  # what was found is worth more
+                interrupted = True
+            bar.step()
+    return Advice(bench.setup.chosen.name, batch, tuple(found), compared, interrupted)
 
 
-def _about_way(compared: Comparison, now: Way) -> Recommendation:
+def _part(effort: Effort, part: float) -> Effort:
+    return replace(effort, seconds=effort.seconds * part)
+
+
+def _about_way(compared: Comparison, now: Way) -> tuple[Recommendation, Way]:
+    """Return what is to be said of the way in use, and the best one."""
     used = next((way for way in compared.ways if way.name == now.name), None)
-    fastest = compared.fastest
-    if fastest is None or used is None or fastest == used.name:
-        return Recommendation("way", f"right as it is: {compared.verdict}")
-    gain = compared[fastest].ratio.value / used.ratio.value
-    if gain < LEAST_RATIO:
-        return Recommendation("way", f"right as it is: {compared.verdict}")
-    return Recommendation(
-        "way",
-        f"{compared[fastest].label} is {times_text(gain)} times as fast as {used.label}",
-        gain,
-        f'session.set_shared_memory("{fastest}")',
-    )
+    known = [way for way in compared.ways if way.ratio.known]
+    if used is None or not known:
+        text = f"{now.label} is in use: {compared.verdict}"
+        return Recommendation("way", text), now
+    best = max(known, key=lambda way: way.ratio.value)
+    gain = best.ratio.value / used.ratio.value
+    # Both intervals are of ratios to the first way, whose own has no width.
+    sure = best.ratio.low > used.ratio.high
+    if best is used or not sure or gain < LEAST_RATIO:
+        return Recommendation("way", f"{now.label}, as it is: {compared.verdict}"), now
+    text = f"{best.label} is {times_text(gain)} times as fast as {used.label}, which is in use"
+    return Recommendation("way", text, gain, _switch(best.name)), Way.parse(best.name)
+
+
+def _switch(name: str) -> str:
+    """Return the code that goes another way."""
+    inputs, _, outputs = name.partition(", outputs ")
+    also = f', output="{outputs}"' if outputs else ""
+    return f'session.set_shared_memory("{inputs}"{also})'
 
 
 def _about_outputs(  # noqa: PLR0917
@@ -168,28 +195,28 @@ def _about_outputs(  # noqa: PLR0917
     compared: Comparison,
 ) -> list[Recommendation]:
     """Whether outputs should stay on the wire where inputs go through shared memory."""
-    if best.input is SharedMemoryType.NONE:
+    if SharedMemoryType.NONE in (best.input, best.output):
         return []
     mixed = Way(best.input, SharedMemoryType.NONE)
-    both = compare(bench, (best, mixed), tensors, batch=batch, effort=effort, progress=False)
+    both = compare(
+        bench, (best, mixed), tensors,
+        batch=batch, effort=_part(effort, _FOR_OUTPUTS), progress=False,
+    )  # fmt: skip
     if len(both.ways) < 2:
         return []
-    ratio = both.ways[1].ratio
-    nbytes = human_bytes(compared.output_nbytes)
+    ratio, nbytes = both.ways[1].ratio, human_bytes(compared.output_nbytes)
+    if not ratio.known:
+        text = f"too few rounds to tell whether the {nbytes} belong in regions"
+        return [Recommendation("outputs", text)]
     if not ratio.matters:
-        return [
-            Recommendation(
-                "outputs", f"whether the {nbytes} go through regions makes no difference"
-            )
-        ]
+        text = f"no difference worth speaking of between regions and the wire for the {nbytes}"
+        return [Recommendation("outputs", f"{text} ({ratio} times as fast on the wire)")]
     if ratio.value < 1:
         times = times_text(1 / ratio.value)
-        return [
-            Recommendation("outputs", f"regions are right: over the wire {times} times as slow")
-        ]
-    do = f'session.set_shared_memory("{best.input}", output="none")'
-    text = f"the {nbytes} should stay on the wire, which is {times_text(ratio.value)} times as fast"
-    return [Recommendation("outputs", text, ratio.value, do)]
+        text = f"the {nbytes} belong in regions: on the wire it takes {times} times as long"
+        return [Recommendation("outputs", text)]
+    text = f"the {nbytes} should stay on the wire: {times_text(ratio.value)} times as fast"
+    return [Recommendation("outputs", text, ratio.value, _switch(mixed.name))]
 
 
 def _about_regions(
@@ -198,52 +225,65 @@ def _about_regions(
     """Whether regions are larger than what goes through them."""
     if not regions:
         return []
-    have = sum(region.nbytes for region in regions)
+    # Requests in flight have one each; what is too large is each of them.
+    largest: dict[tuple[str, str], int] = {}
+    for region in regions:
+        key = region.direction, region.tensor
+        largest[key] = max(largest.get(key, 0), region.nbytes)
+    have, all_of_them = sum(largest.values()), sum(region.nbytes for region in regions)
     needed = max(way.region_nbytes for way in compared.ways)
-    text = f"{human_bytes(have)} in {len(regions)}; such a request needs {human_bytes(needed)}"
+    text = (
+        f"{human_bytes(have)} for one request, which needs {human_bytes(needed)}; "
+        f"{human_bytes(all_of_them)} in {len(regions)} regions"
+    )
     if have - needed < max(_EXCESS_NBYTES, needed):
-        return [Recommendation("regions", text)]
+        return [Recommendation("regions", f"as large as they need to be: {text}")]
     return [Recommendation("regions", f"too large: {text}", do="session.unregister()")]
 
 
-def _about_batches(
-    bench: Bench, best: Way, tensors: Mapping[str, Tensor], batch: int, effort: Effort
+def _about_batches(  # noqa: PLR0917
+    bench: Bench,
+    best: Way,
+    tensors: Mapping[str, Tensor],
+    batch: int,
+    effort: Effort,
+    compared: Comparison,
 ) -> list[Recommendation]:
     """Whether larger batches give more items per second."""
     model = bench.setup.chosen
-    if not model.max_batch_size:
-        return []
     sizes = [batch * 2**power for power in range(_MOST_BATCHES)]
     sizes = [size for size in sizes if size <= model.max_batch_size]
+    if not model.max_batch_size:
+        return []
     if len(sizes) < 2:
         return [Recommendation("batch", f"{batch} is as large as the model takes them")]
+    seconds = effort.seconds * _FOR_BATCHES
+    one_s = min(way.median_ms for way in compared.ways) / 1e3
+    needed_s = one_s * sum(sizes) / batch * _TURNS_OF_A_BATCH
+    if needed_s > 2 * seconds + 1:
+        return [_no_time("batch", needed_s / _FOR_BATCHES)]
     arrays = {name: on_host(tensor) for name, tensor in tensors.items()}
     wanted = {str(size): (best, in_batch(model, arrays, size)) for size in sizes}
     with bench.open(wanted) as lanes:
         opened = list(lanes.open.values())
-        tracks, _ = run_rounds(opened, effort, reconnect=bench.reconnect, step=lambda: None)
+        tracks, _ = run_rounds(
+            opened, replace(effort, seconds=seconds), reconnect=bench.reconnect, step=lambda: None
+        )
     sizes = [int(lane.name) for lane in opened]
     items = [
         [time / size for time in track.round_medians_s]
         for size, track in zip(sizes, tracks, strict=True)
     ]
-    gains = [ratio_of(items[0], each).value for each in items]
-    chosen = int(np.argmax(gains))
     times = ", ".join(
         f"{size}: {figures(track.median_s * 1e3, 2)} ms"
         for size, track in zip(sizes, tracks, strict=True)
     )
-    if gains[chosen] < LEAST_RATIO:
-        return [Recommendation("batch", f"larger ones give no more items per second ({times})")]
-    return [
-        Recommendation(
-            "batch",
-            f"{sizes[chosen]} at a time give {times_text(gains[chosen])} times as many items per "
-            f"second as {sizes[0]} ({times})",
-            gains[chosen],
-            f"session.infer(a batch of {sizes[chosen]})",
-        )
-    ]
+    gain, size = _largest_gain(items, sizes)
+    if gain is None:
+        text = f"larger ones give no more items per second, as far as can be told ({times})"
+        return [Recommendation("batch", text)]
+    text = f"{size} at a time give {times_text(gain)} times as many items per second ({times})"
+    return [Recommendation("batch", text, gain)]
 
 
 def _about_depths(
@@ -251,57 +291,70 @@ def _about_depths(
 ) -> list[Recommendation]:
     """Whether more requests in flight give more per second, and what limits them."""
     counters = Counters(bench.setup.link.transport, bench.setup.chosen)
+    seconds = effort.seconds * _FOR_DEPTHS
     with bench.lanes(best, tensors) as lanes:
         (lane,) = lanes.open.values()
-        *few, most = _DEPTHS
-        depths = run_depths(lane, few, effort.seconds * 2 / 3, effort.server_pids)
-        counters.settle()
-        depths += run_depths(lane, [most], effort.seconds / 3, effort.server_pids)
-        served = counters.since()
-    gains = [depth.rate / depths[0].rate for depth in depths]
-    chosen = int(np.argmax(gains))
-    rates = ", ".join(f"{each.in_flight}: {figures(each.rate, 2)}/s" for each in depths)
-    if gains[chosen] < LEAST_RATIO:
-        told = Recommendation("in flight", f"more at a time give no more per second ({rates})")
-    else:
-        count = depths[chosen].in_flight
-        told = Recommendation(
-            "in flight",
-            f"{count} at a time give {times_text(gains[chosen])} times as many a second ({rates})",
-            gains[chosen],
-            f"session.map(items, in_flight={count})",
+        needed_s = least_s(lane.typical_s, _DEPTHS)
+        if needed_s > 2 * seconds + 1:
+            return [_no_time("in flight", needed_s / _FOR_DEPTHS)]
+        depths = run_depths(
+            lane, _DEPTHS, seconds, counters=counters, server_pids=bench.server_pids
         )
-    return [told, *_about_instances(bench, depths[-1], served)]
+    rates = ", ".join(f"{each.in_flight}: {figures(each.per_second, 2)}" for each in depths)
+    gain, count = _largest_gain([each.seconds for each in depths], list(_DEPTHS))
+    if gain is None:
+        text = f"more at a time give no more, as far as can be told (inferences per second {rates})"
+        return [Recommendation("in flight", text), *_about_instances(bench, depths[-1])]
+    text = f"{count} at a time give {times_text(gain)} times as many per second ({rates})"
+    do = f"session.map(items, in_flight={count})"
+    return [Recommendation("in flight", text, gain, do), *_about_instances(bench, depths[-1])]
 
 
-def _about_instances(bench: Bench, depth: Depth, served: ServerTimes) -> list[Recommendation]:
+def _largest_gain(times: Sequence[Sequence[float]], of: Sequence[int]) -> tuple[float | None, int]:
+    """Return the largest ratio to the first times that matters, and what it is of."""
+    ratios = [ratio_of(times[0], each) for each in times]
+    mattering = [
+        (ratio.value, which)
+        for ratio, which in zip(ratios, of, strict=True)
+        if ratio.matters and ratio.value > 1
+    ]
+    return max(mattering) if mattering else (None, of[0])
+
+
+def _no_time(topic: str, seconds: float) -> Recommendation:
+    return Recommendation(
+        topic, f"not measured, for want of time: give seconds={math.ceil(seconds)} or so"
+    )
+
+
+def _about_instances(bench: Bench, depth: Depth) -> list[Recommendation]:
     """Whether the number of the model's instances is the limit."""
-    takes_ms = served.compute_input_ms + served.compute_ms + served.compute_output_ms
-    if not served.requests or takes_ms <= 0:
+    takes_ms, waits_ms = depth.model_ms(), depth.queue_ms()
+    if takes_ms <= 0:  # the server does not tell
         return []
     count = _instances(bench)
-    has = (
-        "the model's instances"
+    instances = (
+        "an instance of the model"
         if count is None
         else (f"the model's {count} instance{'' if count == 1 else 's'}")
     )
     waits = (
-        f"with {depth.in_flight} in flight a request waits {figures(served.queue_ms, 2)} ms for "
-        f"{has}, and takes {figures(takes_ms, 2)} ms in it"
+        f"with {depth.in_flight} in flight a request waits {figures(waits_ms, 2)} ms for "
+        f"{instances}, which {'has' if count == 1 else 'have'} it for {figures(takes_ms, 2)} ms"
     )
-    if served.queue_ms < _WAITS * takes_ms:
+    if waits_ms < _WAITS * takes_ms:
         return [Recommendation("instances", f"they are not the limit: {waits}")]
     here = processors()
     busy = float(np.median(depth.busy)) if depth.busy else None
     if busy is not None and busy >= _BUSY * here:
-        limit = f"but {figures(busy, 2)} of {here} processors are busy with it: more would not help"
-        return [Recommendation("instances", f"{waits}, {limit}")]
-    idle = "" if busy is None else f" ({figures(busy, 2)} of {here} processors are busy with it)"
+        limit = f"all processors are busy with it ({figures(busy, 2)} of {here}): more may not help"
+        return [Recommendation("instances", f"{waits}; {limit}")]
+    idle = (
+        "" if busy is None else (f", as it keeps only {figures(busy, 2)} of {here} processors busy")
+    )
     return [
         Recommendation(
-            "instances",
-            f"they are the limit: {waits}{idle}",
-            do="a larger instance_group in the model's config.pbtxt",
+            "instances", f"{waits}; more of them (instance_group in config.pbtxt) may help{idle}"
         )
     ]
 
@@ -311,8 +364,10 @@ def _instances(bench: Bench) -> int | None:
     model = bench.setup.chosen
     try:
         config = bench.setup.link.transport.model_config(model.name, model.version)
-    except TritonicError:
+        groups = config.get("instance_group") or []
+        counts = [
+            int(each.get("count", 1)) * max(1, len(each.get("gpus") or ())) for each in groups
+        ]
+    except (TritonicError, AttributeError, TypeError, ValueError):  # or in another form
         return None
-    groups = config.get("instance_group") or []
-    counts = [int(each.get("count", 1)) * max(1, len(each.get("gpus") or ())) for each in groups]
     return sum(counts) or None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,28 @@ import numpy.typing as npt
 
 from tritonic_nb import render
 from tritonic_nb.errors import ArgumentError, ServerRefusedError, brief
-from tritonic_nb.measuring.estimates import LEAST_RATIO, Ratio, times_text
+from tritonic_nb.measuring.estimates import Ratio, times_text
 from tritonic_nb.measuring.lane import Bench, Lane
 from tritonic_nb.measuring.resized import on_host
 from tritonic_nb.measuring.rounds import Effort, Track, ratios, run_rounds
 from tritonic_nb.render import Contender, Progress, figures, human_bytes, versus
 from tritonic_nb.result import InferenceResult
 
-__all__ = ["Comparison", "Measured", "checked_effort", "compare", "without_infinities"]
+__all__ = [
+    "Comparison",
+    "Measured",
+    "checked_effort",
+    "checked_number",
+    "compare",
+    "without_infinities",
+]
 
 _ENDED = {
     "precise": "until the intervals were narrow",
     "time": "until the time was up",
     "interrupted": "stopped by hand",
 }
-_TOLERANCE = 1e-3  # of floats: kernels of a GPU add in another order each time
+_TOLERANCE = 1e-4  # of floats: kernels of a GPU add in another order each time
 _LONGEST_S = 3600.0
 
 
@@ -57,7 +65,8 @@ class Measured:
     region_nbytes
         The bytes of the regions that one request in flight needs.
     buffer_nbytes
-        The most that Python allocates for one inference, its result included.
+        The most that Python allocates for one inference, its result included; None where
+        somebody else traces allocations, or it was stopped before.
     ratio
         How many times as fast it is as the first way.
     """
@@ -75,7 +84,7 @@ class Measured:
     wire_nbytes: int
     copied_nbytes: int
     region_nbytes: int
-    buffer_nbytes: int
+    buffer_nbytes: int | None
     ratio: Ratio
 
 
@@ -188,18 +197,19 @@ class Comparison(render.Described):
         rows += [("left out", f"{name}: {why}") for name, why in self.left_out.items()]
         rows.append((
             "measured",
-            f"{self.rounds} rounds, {self.inferences} inferences each way in turn, "
-            f"{_ENDED[self.ended]}",
+            f"{self.rounds} round{'' if self.rounds == 1 else 's'}, {self.inferences} inferences"
+            f"{' each way in turn' if len(self.ways) > 1 else ''}, {_ENDED[self.ended]}",
         ))  # fmt: skip
         rows += [("note", self.note)] if self.note else []
         return self._title(), rows, [self._times(), self._memory()]
 
     def _cpu_text(self) -> str:
         first = self.ways[0]
+        known = all(way.server_cpu_ms is not None for way in self.ways)
         return "; ".join(
-            f"{way.label} takes {_percent(_cpu_ms(way), _cpu_ms(first))} that of {first.label}"
+            f"{way.label} takes {_percent(_cpu_ms(way), _cpu_ms(first))} of what {first.label} does"
             for way in self.ways[1:]
-        )
+        ) + ("" if known else " (of this process alone: the server's is not known)")
 
     def _times(self) -> render.Table:
         columns = (
@@ -232,9 +242,9 @@ class Comparison(render.Described):
                         way.wire_nbytes,
                         way.copied_nbytes,
                         way.region_nbytes,
-                        way.buffer_nbytes,
                     ),
                 ),
+                "?" if way.buffer_nbytes is None else human_bytes(way.buffer_nbytes),
             )
             for way in self.ways
         ]
@@ -274,7 +284,10 @@ def compare(
         opened = list(lanes.open.values())
         note = _check_equal(opened)
         with Progress(show=progress, unit="round") as bar:
-            tracks, ended = run_rounds(opened, effort, reconnect=bench.reconnect, step=bar.step)
+            tracks, ended = run_rounds(
+                opened, effort, reconnect=bench.reconnect, step=bar.step,
+                server_pids=bench.server_pids,
+            )  # fmt: skip
         compared = ratios(tracks)
         copied = bench.options.get("copy", True)
         measured = tuple(
@@ -299,7 +312,12 @@ def compare(
         )
 
 
-def checked_effort(seconds: float, precision: float, server_pids: Sequence[int]) -> Effort:
+def ended_text(ended: str) -> str:
+    """Say what ended a measurement."""
+    return _ENDED[ended]
+
+
+def checked_effort(seconds: float, precision: float) -> Effort:
     """Return how long to measure.
 
     Raises
@@ -307,17 +325,20 @@ def checked_effort(seconds: float, precision: float, server_pids: Sequence[int])
     ArgumentError
         If a number is out of range.
     """
-    for name, value, most, such in (
-        ("seconds", seconds, _LONGEST_S, 10),
-        ("precision", precision, 1.0, 0.05),
-    ):
-        number = value if isinstance(value, int | float | np.number) else 0.0
-        if isinstance(value, bool) or not 0 < float(number) <= most:
-            raise ArgumentError(
-                f"{name} is {brief(value)}",
-                f"give a number above 0 and up to {most:g}, such as {such}",
-            )
-    return Effort(float(seconds), float(precision), server_pids)
+    return Effort(
+        checked_number("seconds", seconds, _LONGEST_S, "10"),
+        checked_number("precision", precision, 1.0, "0.05"),
+    )
+
+
+def checked_number(name: str, value: Any, most: float, such: str) -> float:
+    """Return a number above 0 and up to `most`, or raise ArgumentError."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not real or not 0 < value <= most:
+        raise ArgumentError(
+            f"{name} is {brief(value)}", f"give a number above 0 and up to {most:g}, such as {such}"
+        )
+    return float(value)
 
 
 def _measured(lane: Lane, track: Track, ratio: Ratio, *, copied: bool) -> Measured:
@@ -340,9 +361,16 @@ def _measured(lane: Lane, track: Track, ratio: Ratio, *, copied: bool) -> Measur
         wire_nbytes=result.wire_nbytes,
         copied_nbytes=by_region + 2 * result.wire_nbytes,
         region_nbytes=lane.region_nbytes,
-        buffer_nbytes=lane.peak_nbytes(),
+        buffer_nbytes=_peak_nbytes(lane),
         ratio=ratio,
     )
+
+
+def _peak_nbytes(lane: Lane) -> int | None:
+    try:
+        return lane.peak_nbytes()
+    except KeyboardInterrupt:  # what was measured is worth more
+        return None
 
 
 def _check_equal(lanes: Sequence[Lane]) -> str:
@@ -353,43 +381,49 @@ def _check_equal(lanes: Sequence[Lane]) -> str:
     ServerRefusedError
         If they do not, and each of them gives the same when it is asked again.
     """
-    first = lanes[0]
-    notes = []
-    for other in lanes[1:]:
+    first, *others = lanes
+    changing: set[str] = set()
+    for other in others:
         unequal = _unequal(first.sample, other.sample)
         if not unequal:
             continue
-        again = _unequal(first.sample, first.infer()) or _unequal(other.sample, other.infer())
-        if not again:
+        again = _unequal(first.sample, first.infer()) | _unequal(other.sample, other.infer())
+        if spoilt := sorted(unequal - again):
             raise ServerRefusedError(
-                f"output {unequal!r} of model {first.sample.model!r} differs between {first.label} "
-                f"and {other.label}, each of which gives the same twice",
+                f"output {spoilt[0]!r} of model {first.sample.model!r} differs between "
+                f"{first.label} and {other.label}, each of which gives the same twice",
                 "one of them spoils tensors: see both with tnb.diff(), and tell those who keep the "
                 "server or tritonic_nb",
             )
-        notes.append(
-            f"the model gives another output {unequal!r} each time, so it was not compared"
-        )
-    return "; ".join(dict.fromkeys(notes))
+        changing |= unequal
+    if not changing:
+        return ""
+    named = ", ".join(map(repr, sorted(changing)))
+    return f"the model gives another output {named} each time: it was not compared"
 
 
-def _unequal(one: InferenceResult, other: InferenceResult) -> str:
-    """Return the name of an output that differs, or an empty text."""
-    if one.outputs.keys() != other.outputs.keys():
-        return next(iter(one.outputs.keys() ^ other.outputs.keys()))
-    for name, array in one.outputs.items():
-        if not _same(on_host(array), on_host(other.outputs[name])):
-            return name
-    return ""
+def _unequal(one: InferenceResult, other: InferenceResult) -> set[str]:
+    """Return the names of the outputs that differ."""
+    missing = one.outputs.keys() ^ other.outputs.keys()
+    return missing | {
+        name
+        for name in one.outputs.keys() & other.outputs.keys()
+        if not _same(on_host(one.outputs[name]), on_host(other.outputs[name]))
+    }
 
 
 def _same(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
+    """Whether arrays are equal; floats as nearly as the largest of them allows."""
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
-    if one.dtype.kind in "OSU" or one.dtype.kind in "biu":
+    if one.dtype.kind in "OSUbiu":
         return bool(np.array_equal(one, other))
-    a, b = one.astype(np.float64), other.astype(np.float64)
-    return bool(np.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True))
+    if np.array_equal(one, other):
+        return True
+    wide = np.result_type(one.dtype, np.float32)  # of floats of 16 bits
+    a, b = one.astype(wide, copy=False), other.astype(wide, copy=False)
+    largest = float(np.abs(a[np.isfinite(a)]).max(initial=0.0))
+    return bool(np.allclose(a, b, rtol=_TOLERANCE, atol=_TOLERANCE * largest, equal_nan=True))
 
 
 def without_infinities(thing: Any) -> Any:
@@ -411,21 +445,17 @@ def _difference(way: Measured, first: Measured) -> str:
     ratio = way.ratio
     if not ratio.known:
         return f"too few rounds to tell {way.label} from {first.label}: give it more seconds"
+    pair = f"{way.label} and {first.label}"
+    if ratio.low <= 1 <= ratio.high and ratio.same:
+        return f"no difference between {pair}"
     if ratio.low <= 1 <= ratio.high:
-        unsure = ratio.high / ratio.low > LEAST_RATIO**2
         return (
-            f"no difference between {way.label} and {first.label} can be told: between "
-            f"{times_text(ratio.low)} and {times_text(ratio.high)} times as fast (give it more "
-            "seconds, or an idle machine)"
-            if unsure
-            else f"no difference between {way.label} and {first.label}"
+            f"no difference between {pair} can be told: between {times_text(ratio.low)} and "
+            f"{times_text(ratio.high)} times as fast (give it more seconds, or an idle machine)"
         )
     if not ratio.matters:
         side = "faster" if ratio.value > 1 else "slower"
-        return (
-            f"no difference worth speaking of between {way.label} and {first.label} "
-            f"({abs(ratio.value - 1):.0%} {side})"
-        )
+        return f"no difference worth speaking of between {pair} ({abs(ratio.value - 1):.0%} {side})"
     if ratio.value > 1:
         return f"{way.label} is {times_text(ratio.value)} times as fast as {first.label}"
     return f"{way.label} is {times_text(1 / ratio.value)} times as slow as {first.label}"

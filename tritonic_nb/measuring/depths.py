@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tritonic_nb.measuring.counters import Counters, ServerTimes
 from tritonic_nb.measuring.lane import Lane
 from tritonic_nb.monitoring import cpu_s
 
-__all__ = ["Depth", "processors", "run_depths"]
+__all__ = ["ROUNDS", "Depth", "least_s", "processors", "run_depths"]
 
-_ROUNDS = 3
+ROUNDS = 6
+"""The fewest that have an interval of 95 % confidence."""
 _LEAST_S = 0.1  # of one depth in one round
+_LEAST_REQUESTS = 3  # of each that is in flight, in one round
 
 
 @dataclass
@@ -28,25 +31,51 @@ class Depth:
     ----------
     in_flight
         How many.
-    per_second
-        Inferences per second.
+    seconds
+        The time for one inference: of a round's time, its part.
     busy
         How many processors were busy with them, on both sides; empty where the server's cannot
         be told.
+    served
+        The server's counters of each round, when the queue was as long as it gets.
     """
 
     in_flight: int
-    per_second: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
     busy: list[float] = field(default_factory=list)
+    served: list[ServerTimes] = field(default_factory=list)
 
     @property
-    def rate(self) -> float:
+    def per_second(self) -> float:
         """The median of inferences per second."""
-        return float(np.median(self.per_second))
+        return 1 / float(np.median(self.seconds))
+
+    def queue_ms(self) -> float:
+        """Return how long a request waited for an instance of the model."""
+        return _mean([each.queue_ms for each in self.served])
+
+    def model_ms(self) -> float:
+        """Return how long an instance was at one request."""
+        return _mean(
+            [
+                each.compute_input_ms + each.compute_ms + each.compute_output_ms
+                for each in self.served
+            ]
+        )
+
+
+def least_s(typical_s: float, in_flight: Sequence[int]) -> float:
+    """Return how long :func:`run_depths` takes at least, in seconds."""
+    return ROUNDS * sum(_round_s(typical_s, count, 0.0) for count in in_flight)
 
 
 def run_depths(
-    lane: Lane, in_flight: Sequence[int], seconds: float, server_pids: Sequence[int]
+    lane: Lane,
+    in_flight: Sequence[int],
+    seconds: float,
+    *,
+    counters: Counters,
+    server_pids: Sequence[int],
 ) -> list[Depth]:
     """Run a lane with so many requests in flight at a time, in turns.
 
@@ -57,15 +86,17 @@ def run_depths(
     in_flight
         The depths.
     seconds
-        For all of them.
+        For all of them; it takes longer where an inference does.
+    counters
+        The model's, at the server.
     server_pids
         The server's processes on this machine.
     """
     depths = [Depth(count) for count in in_flight]
-    each_s = max(_LEAST_S, seconds / (_ROUNDS * len(depths)))
-    for _ in range(_ROUNDS):
+    for _ in range(ROUNDS):
         for depth in depths:
-            _run(lane, depth, each_s, server_pids)
+            each_s = _round_s(lane.typical_s, depth.in_flight, seconds / (ROUNDS * len(depths)))
+            _run(lane, depth, each_s, counters, server_pids)
     return depths
 
 
@@ -75,28 +106,40 @@ def processors() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def _run(lane: Lane, depth: Depth, seconds: float, server_pids: Sequence[int]) -> None:
+def _round_s(typical_s: float, in_flight: int, given_s: float) -> float:
+    # One instance works them off one by one.
+    return max(_LEAST_S, given_s, _LEAST_REQUESTS * in_flight * typical_s)
+
+
+def _run(
+    lane: Lane, depth: Depth, seconds: float, counters: Counters, server_pids: Sequence[int]
+) -> None:
     stop = threading.Event()
+    ended: list[float] = []
 
-    def keep_running() -> int:
-        count = 0
-        while not stop.is_set() and time.perf_counter() < until:
+    def keep_running() -> None:
+        while not stop.is_set():
             lane.infer()
-            count += 1
-        return count
+            ended.append(time.perf_counter())
 
-    lane.infer()
-    server, client = cpu_s(server_pids), time.process_time()
-    begun = time.perf_counter()
-    until = begun + seconds
     with ThreadPoolExecutor(depth.in_flight) as pool:
         try:
             running = [pool.submit(keep_running) for _ in range(depth.in_flight)]
-            count = sum(each.result() for each in running)
+            stop.wait(seconds / 4)  # until the queue is as long as it gets
+            counters.since(0)
+            server, client, begun = cpu_s(server_pids), time.process_time(), time.perf_counter()
+            stop.wait(seconds * 3 / 4)
+            after, used, until = cpu_s(server_pids), time.process_time(), time.perf_counter()
+            depth.served.append(counters.since(0))
         finally:
-            stop.set()  # an interrupt: they end with the request that is on its way
-    took = time.perf_counter() - begun
-    depth.per_second.append(count / took)
-    after = cpu_s(server_pids)
+            stop.set()  # an interrupt too: they end with the request that is on its way
+        for each in running:
+            each.result()
+    took = until - begun
+    depth.seconds.append(took / max(1, sum(begun <= end <= until for end in ended)))
     if server is not None and after is not None:
-        depth.busy.append((after - server + time.process_time() - client) / took)
+        depth.busy.append((after - server + used - client) / took)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else 0.0

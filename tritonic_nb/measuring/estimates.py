@@ -54,6 +54,11 @@ class Ratio:
         apart = self.low > 1 or self.high < 1
         return self.known and apart and max(self.value, 1 / self.value) >= LEAST_RATIO
 
+    @property
+    def same(self) -> bool:
+        """Whether there is surely no difference that is worth speaking of."""
+        return self.low >= 1 / LEAST_RATIO and self.high <= LEAST_RATIO
+
     def within(self, precision: float) -> bool:
         """Whether the interval is as narrow as asked: 0.05 means 5 % to either side."""
         return self.known and self.high <= self.low * (1 + precision) ** 2

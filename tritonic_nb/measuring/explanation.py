@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,10 +12,11 @@ import numpy as np
 
 from tritonic_nb import render
 from tritonic_nb.errors import ArgumentError, brief, check_whole
+from tritonic_nb.measuring.comparison import ended_text
 from tritonic_nb.measuring.counters import Counters, ServerTimes
 from tritonic_nb.measuring.lane import Bench, Lane
 from tritonic_nb.measuring.tracing import Traced, trace_log
-from tritonic_nb.render import RequestTimeline, Stage, figures, human_bytes, waterfall
+from tritonic_nb.render import Progress, RequestTimeline, Stage, figures, human_bytes, waterfall
 from tritonic_nb.result import InferenceResult
 
 __all__ = ["Counters", "ExplainedWay", "Explanation", "explain"]
@@ -33,7 +35,8 @@ _HELP = {
     "encode": "copying into the request: shared memory spares it",
     "send": "the way to the server: shared memory spares the bytes",
     _BOTH_WAYS: "the way to the server and back: with shared memory it carries no tensors",
-    "queue": "waiting for an instance of the model: more instances, or fewer at a time",
+    "queue": "waiting for an instance of the model, which is at others' requests, or still at the "
+    "books of the one before",
     "compute input": "the server's copy for the model's backend: a backend that works in place",
     "compute": "the model itself, which no way of moving tensors changes",
     "compute output": "the server's copy from the model's backend: a backend that works in place",
@@ -119,6 +122,8 @@ class Explanation(render.Described):
         The ways that do not work here, and why.
     notes
         In sentences, what is to be known besides.
+    ended
+        What ended it: ``"precise"`` (all requests were made), ``"time"`` or ``"interrupted"``.
     """
 
     model: str
@@ -126,6 +131,7 @@ class Explanation(render.Described):
     ways: tuple[ExplainedWay, ...]
     left_out: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    ended: str = "precise"
 
     def __getitem__(self, name: str) -> ExplainedWay:
         """Return a way by its name."""
@@ -163,6 +169,7 @@ class Explanation(render.Described):
         rows = [(way.label, _sentence(way)) for way in self.ways]
         rows += [("left out", f"{name}: {why}") for name, why in self.left_out.items()]
         rows += [("note", note) for note in self.notes]
+        rows += [("measured", ended_text(self.ended))] if self.ended != "precise" else []
         return self._title(), rows, [_table(way) for way in self.ways]
 
     def _drawn(self) -> render.Picture | None:
@@ -170,22 +177,31 @@ class Explanation(render.Described):
 
 
 def explain(
-    bench: Bench, ways: Any, inputs: Mapping[str, Any], *, batch: int, requests: int
+    bench: Bench,
+    ways: Any,
+    inputs: Any,
+    *,
+    batch: int,
+    requests: int,
+    seconds: float,
+    progress: bool,
 ) -> Explanation:
     """Explain ways, as :meth:`Session.explain <tritonic_nb.Session.explain>` tells."""
-    check_whole(requests, 4, "requests", "explain with four requests or more")
+    check_whole(requests, _TURNS, "requests", f"explain with {_TURNS} requests or more")
     transport, model = bench.setup.link.transport, bench.setup.chosen
     copied = bool(bench.options.get("copy", True))
+    until = time.monotonic() + seconds
     with bench.lanes(ways, inputs) as lanes:
         opened = list(lanes.open.values())
-        with trace_log(transport, model.name) as log:
-            rows = _run(opened, Counters(transport, model), requests)
-            traces = [] if log is None else log.take(len(opened) * requests)
+        with trace_log(transport, model.name, bench.trace_file) as log:
+            rows, ended = _run(opened, Counters(transport, model), requests, until, show=progress)
+            traces = [] if log is None else log.take(sum(map(len, rows)))
         explained = tuple(
             _way(lane, _with_traces(found, traces), copied=copied)
             for lane, found in zip(opened, rows, strict=True)
         )
-        return Explanation(model.name, batch, explained, lanes.left_out, _notes(explained))
+        notes = _notes(explained)
+        return Explanation(model.name, batch, explained, lanes.left_out, notes, ended)
 
 
 class _Row(NamedTuple):
@@ -197,19 +213,48 @@ class _Row(NamedTuple):
     traced: Traced | None = None
 
 
-def _run(lanes: Sequence[Lane], counters: Counters, requests: int) -> list[list[_Row]]:
-    """Run requests over each lane, in turns, so that what disturbs the machine disturbs all."""
+def _run(
+    lanes: Sequence[Lane], counters: Counters, requests: int, until: float, *, show: bool
+) -> tuple[list[list[_Row]], str]:
+    """Run requests over each lane, in turns, so that what disturbs the machine disturbs all.
+
+    Returns
+    -------
+    list of list of _Row, str
+        The requests of each lane, and what ended it: once every lane had a turn, the time that is
+        up or Ctrl-C do.
+    """
     rows: list[list[_Row]] = [[] for _ in lanes]
     counters.settle()
-    for turn in range(_TURNS):
-        for lane, found in zip(lanes, rows, strict=True):
-            for _ in range(_WARM_UPS):
-                lane.infer()
-            counters.since(_WARM_UPS)
-            for _ in range(requests * turn // _TURNS, requests * (turn + 1) // _TURNS):
-                result = lane.infer()
-                found.append(_Row(result, time.perf_counter(), counters.since()))
-    return rows
+    with Progress(_TURNS, show=show, unit="turn") as bar:
+        for turn in range(_TURNS):
+            if turn and time.monotonic() > until:
+                return rows, "time"
+            begun = [len(found) for found in rows]
+            try:
+                for lane, found in zip(lanes, rows, strict=True):
+                    count = requests * (turn + 1) // _TURNS - requests * turn // _TURNS
+                    _take_turn(lane, found, counters, count, until if turn else math.inf)
+            except KeyboardInterrupt:
+                if not turn:
+                    raise
+                # All lanes as many.
+                return [found[:count] for found, count in zip(rows, begun, strict=True)], (
+                    "interrupted"
+                )
+            bar.step()
+    return rows, "precise"
+
+
+def _take_turn(lane: Lane, found: list[_Row], counters: Counters, count: int, until: float) -> None:
+    for _ in range(_WARM_UPS):
+        lane.infer()
+    counters.since(_WARM_UPS)
+    for _ in range(count):
+        result = lane.infer()
+        found.append(_Row(result, time.perf_counter(), counters.since()))
+        if time.monotonic() > until:
+            break
 
 
 def _with_traces(rows: Sequence[_Row], traces: Sequence[Traced]) -> Sequence[_Row]:

@@ -6,10 +6,13 @@ so that nothing of the session changes while they are there.
 
 from __future__ import annotations
 
+import threading
+import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from tritonic_nb.call import Link, Setup
@@ -21,6 +24,7 @@ from tritonic_nb.result import InferenceResult
 
 __all__ = ["Bench", "Lane", "Lanes"]
 
+_tracing_allocations = threading.Lock()  # one at a time: it is the whole process's
 _FIRST_INFERENCES = 2  # by the first one it may be found out how large an output is
 
 
@@ -38,6 +42,8 @@ class Lane:
         Its regions.
     sample
         What an inference gave, in arrays of its own.
+    typical_s
+        What that took, in seconds.
     """
 
     name: str
@@ -45,6 +51,7 @@ class Lane:
     infer: Callable[[], InferenceResult]
     regions: RegionSet
     sample: InferenceResult
+    typical_s: float
 
     @property
     def label(self) -> str:
@@ -56,22 +63,23 @@ class Lane:
         """The bytes of its regions."""
         return sum(region.nbytes for region in self.regions.describe())
 
-    def peak_nbytes(self) -> int:
+    def peak_nbytes(self) -> int | None:
         """Return how much Python allocates at most for one inference, in bytes.
 
         NumPy's arrays and all bytes that Python code makes count; what libraries allocate
-        in C does not.
+        in C does not. Of other threads' allocations, those count too. None where somebody
+        else traces allocations already, whose peak would be lost.
         """
-        tracing = tracemalloc.is_tracing()
-        if not tracing:
+        self.infer()  # over a connection that is there
+        with _tracing_allocations:
+            if tracemalloc.is_tracing():
+                return None
             tracemalloc.start()
-        try:
-            tracemalloc.reset_peak()
-            before, _ = tracemalloc.get_traced_memory()
-            self.infer()
-            return max(0, tracemalloc.get_traced_memory()[1] - before)
-        finally:
-            if not tracing:
+            try:
+                before, _ = tracemalloc.get_traced_memory()
+                self.infer()
+                return max(0, tracemalloc.get_traced_memory()[1] - before)
+            finally:
                 tracemalloc.stop()
 
 
@@ -93,16 +101,23 @@ class Bench:
         What its inferences go by.
     infer
         Runs the model once by some setup with some inputs and options.
-    new_regions
-        Makes a set of regions at the server.
+    new_regions, end_regions
+        Make a set of regions at the server, and remove it.
     options
         How each inference is made: ``outputs``, ``copy``, ``transform``, ``timeout``.
+    server_pids
+        The server's processes, where they are known to be of this machine.
+    trace_file
+        Where a server of this process writes its traces.
     """
 
     setup: Setup
     infer: Callable[..., InferenceResult]
     new_regions: Callable[[], RegionSet]
+    end_regions: Callable[[RegionSet], None]
     options: Mapping[str, Any]
+    server_pids: Sequence[int] = ()
+    trace_file: Path | None = None
 
     def reconnect(self) -> None:
         """Let the next inference open a new connection, where that costs little (HTTP)."""
@@ -153,7 +168,21 @@ class Bench:
                 raise next(iter(refused.values()))
             yield Lanes(opened, {name: error.message for name, error in refused.items()})
         finally:
-            _close_all(sets)
+            self._close(sets)
+
+    def _close(self, sets: list[RegionSet]) -> None:
+        """Remove the regions of all, whatever happens meanwhile.
+
+        One that an interrupt left half removed goes with the session at the latest.
+        """
+        interrupted: BaseException | None = None
+        for regions in reversed(sets):
+            try:
+                self.end_regions(regions)
+            except BaseException as error:
+                interrupted = error
+        if interrupted is not None:
+            raise interrupted
 
     def _open(self, name: str, way: Way, regions: RegionSet, inputs: Any) -> Lane:
         before = self.setup
@@ -165,24 +194,14 @@ class Bench:
             link=link,
             kinds={"input": way.input, "output": way.output},
             choice=None,
-            learned=dict(before.learned),
+            learned={},
         )
 
         def infer() -> InferenceResult:
             return self.infer(setup, inputs, **self.options)
 
         for _ in range(_FIRST_INFERENCES):
+            started = time.perf_counter()
             sample = self.infer(setup, inputs, **{**self.options, "copy": True})
-        return Lane(name, way, infer, regions, sample)
-
-
-def _close_all(sets: list[RegionSet]) -> None:
-    """Remove the regions of all, even where one cannot be removed or the user interrupts."""
-    try:
-        while sets:
-            sets[-1].close()
-            sets.pop()
-    except BaseException:
-        for each in sets:  # what was begun can be repeated
-            each.close()
-        raise
+            typical_s = time.perf_counter() - started
+        return Lane(name, way, infer, regions, sample, typical_s)

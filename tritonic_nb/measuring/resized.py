@@ -10,10 +10,13 @@ import numpy.typing as npt
 
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.inputs import check_batch_size
-from tritonic_nb.memory import DeviceArray, Tensor
+from tritonic_nb.memory import DeviceArray, Tensor, host_space
+from tritonic_nb.render import human_bytes
 from tritonic_nb.tensors import ModelSpec, codec
 
 __all__ = ["in_batch", "of_size", "on_host"]
+
+_COPIES = 6
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -23,9 +26,15 @@ def in_batch(model: ModelSpec, arrays: Arrays, batch: int) -> dict[str, npt.NDAr
 
     Raises
     ------
+    ArgumentError
+        If the model takes no batches.
     BatchSizeError
-        If the model does not take such a batch.
+        If it does not take such a batch.
     """
+    if not model.max_batch_size:
+        raise ArgumentError(
+            f"model {model.name!r} takes no batches", "sweep it over sizes=[...], if it has several"
+        )
     check_batch_size(model, batch)
     return {
         name: _stretched(array, 0, batch) if model.input(name).batched else array
@@ -42,9 +51,17 @@ def of_size(model: ModelSpec, arrays: Arrays, nbytes: int) -> dict[str, npt.NDAr
     ------
     ArgumentError
         If all dimensions are fixed and there is no batch.
+        Or there is not enough memory.
     BatchSizeError
         If the batch would be larger than the model takes.
     """
+    available = host_space().available_nbytes
+    if nbytes > available // _COPIES:
+        raise ArgumentError(
+            f"inputs of {human_bytes(nbytes)} are too large: {human_bytes(available)} of memory are"
+            f" available, and inputs, outputs and what carries them take {_COPIES} times as much",
+            "choose smaller sizes",
+        )
     factor = nbytes / max(1, sum(codec.encoded_nbytes(array) for array in arrays.values()))
     axes = {name: _dynamic_axis(model, name) for name in arrays}
     if all(axis is None for axis in axes.values()):
@@ -54,7 +71,7 @@ def of_size(model: ModelSpec, arrays: Arrays, nbytes: int) -> dict[str, npt.NDAr
                 f"{', '.join(map(str, model.inputs.values()))}",
                 "sweep a model with a dynamic dimension or batches",
             )
-        batch = next(array.shape[0] for array in arrays.values())
+        batch = next(iter(arrays.values())).shape[0]
         return in_batch(model, arrays, max(1, round(batch * factor)))
     return {
         name: array if axis is None else _stretched(
@@ -80,5 +97,13 @@ def _stretched(array: npt.NDArray[Any], axis: int, length: int) -> npt.NDArray[A
         return array
     if array.shape[axis] == 0:
         raise ArgumentError("an input without elements has no other size", "give one with some")
-    stretched: npt.NDArray[Any] = np.take(array, np.arange(length) % array.shape[axis], axis)
+    shape = (*array.shape[:axis], length, *array.shape[axis + 1 :])
+    stretched = np.empty(shape, array.dtype)
+    target, source = np.moveaxis(stretched, axis, 0), np.moveaxis(array, axis, 0)
+    done = min(length, len(source))
+    target[:done] = source[:done]
+    while done < length:  # twice as much each time
+        more = min(done, length - done)
+        target[done : done + more] = target[:more]
+        done += more
     return stretched

@@ -23,6 +23,7 @@ __all__ = ["Effort", "Track", "ratios", "run_rounds"]
 
 _FEWEST_ROUNDS = 10  # before intervals are trusted to end it
 _MOST_ROUNDS = 400
+_LOOK_EVERY = 5
 _TURN_S = 0.03  # what a lane's turn lasts, about
 _FEWEST, _MOST = 2, 10  # inferences that are timed in a turn
 _SLOW_S, _VERY_SLOW_S = 0.05, 0.5  # an inference; caches and warming up matter little then
@@ -38,13 +39,10 @@ class Effort:
         No new turn begins after so many, once every lane has had one.
     precision
         Enough is when the intervals of all ratios are as narrow: 0.05 means 5 % to either side.
-    server_pids
-        The server's processes on this machine, whose processor time is measured.
     """
 
     seconds: float
     precision: float
-    server_pids: Sequence[int] = ()
 
 
 @dataclass
@@ -96,6 +94,7 @@ def run_rounds(
     *,
     reconnect: Callable[[], None],
     step: Callable[[], None],
+    server_pids: Sequence[int] = (),
 ) -> tuple[list[Track], str]:
     """Measure lanes against one another.
 
@@ -109,6 +108,8 @@ def run_rounds(
         Is called before each round.
     step
         Is called after each round.
+    server_pids
+        The server's processes on this machine, whose processor time is measured.
 
     Returns
     -------
@@ -126,10 +127,15 @@ def run_rounds(
             for index in shuffle.sample(range(len(lanes)), len(lanes)):
                 if done and time.perf_counter() > until:
                     return _whole(tracks, done), "time"
-                _take_turn(lanes[index], tracks[index], effort.server_pids)
+                _take_turn(lanes[index], tracks[index], server_pids)
             done += 1
             step()
-            if done >= _FEWEST_ROUNDS and _precise(tracks, effort.precision):
+            # Not after each: who looks again and again finds a narrow interval by chance.
+            if (
+                done >= _FEWEST_ROUNDS
+                and done % _LOOK_EVERY == 0
+                and _precise(tracks, effort.precision)
+            ):
                 break
     except KeyboardInterrupt:
         if not done:
@@ -140,7 +146,7 @@ def run_rounds(
 
 def _take_turn(lane: Lane, track: Track, server_pids: Sequence[int]) -> None:
     """Time a few inferences of one lane, after some that are not timed."""
-    typical_s = track.median_s if track.times_s else _timed_s(lane)
+    typical_s = track.median_s if track.times_s else lane.typical_s
     for _ in range(_warm_ups(typical_s)):
         lane.infer()
     server_before, client_before = cpu_s(server_pids), time.process_time()

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tritonic_nb import render
-from tritonic_nb.errors import ArgumentError, brief
-from tritonic_nb.measuring.comparison import Comparison, Measured, compare, without_infinities
+from tritonic_nb.errors import ArgumentError, RestrictedApiError, SharedMemoryError, brief
+from tritonic_nb.measuring.comparison import (
+    Comparison,
+    Measured,
+    compare,
+    ended_text,
+    without_infinities,
+)
 from tritonic_nb.measuring.estimates import times_text
 from tritonic_nb.measuring.lane import Bench
 from tritonic_nb.measuring.resized import in_batch, of_size, on_host
 from tritonic_nb.measuring.rounds import Effort
 from tritonic_nb.memory import Tensor
-from tritonic_nb.render import Progress, SweepLine, SweepPoint, crossing, human_bytes
+from tritonic_nb.render import Progress, SweepLine, SweepPoint, crossing, figures, human_bytes
+from tritonic_nb.tensors import codec
 
 __all__ = ["CROSSING_RATIO", "Crossing", "Sweep", "checked_sizes", "crossing_of", "sweep"]
 
@@ -59,21 +67,27 @@ class Sweep(render.Described):
     comparisons
         By size or batch, in rising order.
     crossings
-        For each way but the first, from where on it is faster than the first by a quarter.
+        For each way but the first, from where on it is faster than the first by a quarter;
+        without those of which there were too few rounds everywhere.
+    failed
+        By size or batch, why it was not measured.
+    interrupted
+        Whether it was stopped by hand.
     """
 
     by: str
     comparisons: Mapping[int, Comparison]
     crossings: Mapping[str, Crossing]
+    failed: Mapping[int, str]
+    interrupted: bool = False
 
     @property
     def verdict(self) -> str:
         """What came of it, in plain words."""
-        first, largest = self._last.ways[0], max(self.comparisons)
-        told = [
-            self._of(way, first, self.crossings[way.name], largest) for way in self._last.ways[1:]
-        ]
-        return "; ".join(told) + "." if told else self._last.verdict
+        told = [self._about(name) for name in self._names[1:]]
+        if told:
+            return "; ".join(told)
+        return list(self.comparisons.values())[-1].verdict
 
     def picture(self) -> render.Picture:
         """Return it as a picture: time and bandwidth against size, on logarithmic axes."""
@@ -81,16 +95,14 @@ class Sweep(render.Described):
 
     def _picture(self, note: str) -> render.Picture:
         lines = [
-            SweepLine(
-                way.label, [self._point(x, each[way.name]) for x, each in self._with(way.name)]
-            )
-            for way in self._last.ways
+            SweepLine(label, [self._point(x, way) for x, way in self._of(name).items()])
+            for name, label in self._names_and_labels.items()
         ]
         found = [(name, each) for name, each in self.crossings.items() if each.found]
         text = self._text(float(f"{found[0][1].size:.2g}")) if found else ""
         return crossing(
             lines,
-            title=f"Ways to {self._last.model} by {self.by}",
+            title=f"Ways to {self.model} by {self.by}",
             x_label="bytes of all inputs" if self.by == "size" else "batch",
             x_text=lambda x: human_bytes(round(x)) if self.by == "size" else f"{x:g}",
             crossing_at=found[0][1].size if found else None,
@@ -102,52 +114,63 @@ class Sweep(render.Described):
         """Return it as a document for JSON: numbers, texts, lists and mappings alone."""
         found = {
             "by": self.by,
-            "model": self._last.model,
+            "model": self.model,
             "verdict": self.verdict,
             "crossings": {
                 name: {**asdict(each), "found": each.found} for name, each in self.crossings.items()
             },
+            "failed": self.failed,
+            "interrupted": self.interrupted,
             "comparisons": {x: each.document() for x, each in self.comparisons.items()},
         }
         document: dict[str, Any] = without_infinities(found)
         return document
 
     @property
-    def _last(self) -> Comparison:
-        return self.comparisons[max(self.comparisons)]
+    def model(self) -> str:
+        """What was run."""
+        return next(iter(self.comparisons.values())).model
 
-    def _with(self, name: str) -> list[tuple[int, Comparison]]:
-        return [
-            (x, each)
-            for x, each in self.comparisons.items()
-            if any(way.name == name for way in each.ways)
-        ]
+    @property
+    def _names_and_labels(self) -> dict[str, str]:
+        """Return the ways that were measured at some size, the first one first."""
+        return {way.name: way.label for each in self.comparisons.values() for way in each.ways}
+
+    @property
+    def _names(self) -> list[str]:
+        return list(self._names_and_labels)
+
+    def _of(self, name: str) -> dict[int, Measured]:
+        """Return what was measured of a way, by size."""
+        return {
+            x: way for x, each in self.comparisons.items() for way in each.ways if way.name == name
+        }
 
     def _point(self, x: int, way: Measured) -> SweepPoint:
         each = self.comparisons[x]
-        high = way.high_ms if math.isfinite(way.high_ms) else way.p99_ms
-        low = way.low_ms or way.median_ms
-        return SweepPoint(
-            float(x),
-            (min(low, way.median_ms), way.median_ms, max(high, way.median_ms)),
-            each.input_nbytes + each.output_nbytes,
-        )
+        nbytes = each.input_nbytes + each.output_nbytes
+        if not math.isfinite(way.high_ms):  # too few rounds for an interval
+            return SweepPoint(float(x), (way.median_ms,) * 3, nbytes)
+        times = (min(way.low_ms, way.median_ms), way.median_ms, max(way.high_ms, way.median_ms))
+        return SweepPoint(float(x), times, nbytes)
 
-    def _of(self, way: Measured, first: Measured, found: Crossing, largest: int) -> str:
-        at = f"at {self._text(largest)}"
-        times = times_text(way.ratio.value)
+    def _about(self, name: str) -> str:
+        label, first = self._names_and_labels[name], self._names_and_labels[self._names[0]]
+        measured = self._of(name)
+        largest = max(measured)
+        at, ratio = f"at {self._text(largest)}", measured[largest].ratio
+        found = self.crossings.get(name)
+        if found is None:
+            return f"too few rounds to tell {label} from {first}: give it more seconds"
+        times = f"{times_text(ratio.value)} times as fast {at}"
+        if not ratio.known:
+            times += " (too few rounds there to be sure)"
         if found.size == 0:
-            return (
-                f"{way.label} is faster than {first.label} at every size that was measured, "
-                f"{times} times as fast {at}"
-            )
+            return f"{label} is faster than {first} by a quarter at every size measured, {times}"
         if not found.found:
-            return (
-                f"{way.label} is not faster than {first.label} by a quarter, "
-                f"{times} times as fast {at}"
-            )
+            return f"{label} is nowhere faster than {first} by a quarter, {times}"
         return (
-            f"{way.label} is {times} times as fast as {first.label} {at}; below about "
+            f"{label} is {times_text(ratio.value)} times as fast as {first} {at}; below about "
             f"{self._text(float(f'{found.size:.2g}'))} it makes no difference of a quarter"
         )
 
@@ -158,21 +181,27 @@ class Sweep(render.Described):
 
     def _described(self) -> render.Description:
         rows = [("verdict", self.verdict)]
-        rows += [("left out", f"{name}: {why}") for name, why in self._last.left_out.items()]
-        return f"Ways to {self._last.model} by {self.by}", rows, [self._table()]
+        rows += [
+            ("left out", f"{name}: {why}")
+            for name, why in next(iter(self.comparisons.values())).left_out.items()
+        ]
+        rows += [("not measured", f"{self._text(x)}: {why}") for x, why in self.failed.items()]
+        rows += [("measured", ended_text("interrupted"))] if self.interrupted else []
+        return f"Ways to {self.model} by {self.by}", rows, [self._table()]
 
     def _table(self) -> render.Table:
-        ways, others = self._last.ways, self._last.ways[1:]
+        names, labels = self._names, self._names_and_labels.values()
         columns = (
             self.by,
-            *(f"{way.label}, ms" for way in ways),
-            *(f"{way.name}: times as fast" for way in others),
+            *(f"{label}, ms" for label in labels),
+            *(f"{name}: times as fast" for name in names[1:]),
         )
+        by_name = {name: self._of(name) for name in names}
         rows = []
-        for x, each in self.comparisons.items():
-            found = {way.name: way for way in each.ways}
-            times = [f"{found[w.name].median_ms:.3f}" if w.name in found else "" for w in ways]
-            ratios = [str(found[w.name].ratio) if w.name in found else "" for w in others]
+        for x in self.comparisons:
+            found = [by_name[name].get(x) for name in names]
+            times = ["" if way is None else figures(way.median_ms) for way in found]
+            ratios = ["" if way is None else str(way.ratio) for way in found[1:]]
             rows.append((human_bytes(x) if self.by == "size" else str(x), *times, *ratios))
         title = "Sizes" if self.by == "size" else "Batches"
         return render.Table(title, columns, rows, range(len(columns)))
@@ -212,26 +241,51 @@ def sweep(
     """
     model = bench.setup.chosen
     arrays = {name: on_host(tensor) for name, tensor in tensors.items()}
+    resize = in_batch if by == "batch" else of_size
+    for size in sizes:  # before anything is measured
+        resize(model, arrays, size)
     each = replace(effort, seconds=effort.seconds / (len(sizes) + _REFINEMENTS))
     comparisons: dict[int, Comparison] = {}
+    failed: dict[int, str] = {}
 
-    def measure(size: int) -> None:
-        inputs = in_batch(model, arrays, size) if by == "batch" else of_size(model, arrays, size)
-        batch = next((a.shape[0] for name, a in inputs.items() if model.input(name).batched), 1)
-        found = compare(bench, ways, inputs, batch=batch, effort=each, progress=False)
-        comparisons[found.input_nbytes if by == "size" else size] = found
+    def measure(size: int) -> bool:
+        """Compare at a size, and return whether to go on."""
+        inputs = resize(model, arrays, size)
+        there = sum(codec.encoded_nbytes(array) for array in inputs.values())
+        key = size if by == "batch" else there
+        if key in comparisons or key in failed:  # another size came to the same
+            return True
+        batches = [a.shape[0] for name, a in inputs.items() if model.input(name).batched]
+        try:
+            found = compare(
+                bench, ways, inputs, batch=(batches or [1])[0], effort=each, progress=False
+            )
+        except (SharedMemoryError, RestrictedApiError) as error:
+            if not comparisons:
+                raise
+            failed[key] = error.message
+            return True
+        except KeyboardInterrupt:
+            if not comparisons:
+                raise
+            return False
+        first = next(iter(comparisons.values()), found).ways[0].name
+        if found.ways[0].name != first:  # what the others are compared with
+            failed[key] = f"{first}: {found.left_out.get(first, 'it does not work there')}"
+            return True
+        comparisons[key] = found
         bar.step()
+        return found.ended != "interrupted"
 
     with Progress(show=progress, unit=by) as bar:
-        for size in sizes:
-            measure(size)
+        going_on = all(measure(size) for size in sizes)
         for _ in range(_REFINEMENTS):
-            between = _between_crossing(comparisons)
+            between = _between_crossing(comparisons) if going_on else None
             if between is None:
                 break
-            measure(between)
+            going_on = measure(between)
     ordered = dict(sorted(comparisons.items()))
-    return Sweep(by, ordered, _crossings(ordered))
+    return Sweep(by, ordered, _crossings(ordered), failed, interrupted=not going_on)
 
 
 def crossing_of(sizes: Sequence[float], ratios: Sequence[float]) -> Crossing:
@@ -258,16 +312,22 @@ def crossing_of(sizes: Sequence[float], ratios: Sequence[float]) -> Crossing:
 
 
 def _crossings(comparisons: Mapping[int, Comparison]) -> dict[str, Crossing]:
+    """Return where each way crosses the first, by what was surely measured."""
     names = [way.name for each in comparisons.values() for way in each.ways[1:]]
     found = {}
     for name in dict.fromkeys(names):
-        pairs = [
-            (float(x), way.ratio.value)
+        ratios = {
+            float(x): way.ratio
             for x, each in comparisons.items()
             for way in each.ways[1:]
-            if way.name == name
-        ]
-        found[name] = crossing_of([x for x, _ in pairs], [ratio for _, ratio in pairs])
+            if way.name == name and way.ratio.known
+        }
+        if ratios:
+            # What may be no difference at all is none.
+            values = [
+                each.value if each.low > 1 else min(each.value, 1.0) for each in ratios.values()
+            ]
+            found[name] = crossing_of(list(ratios), values)
     return found
 
 
@@ -285,18 +345,30 @@ def _between_crossing(comparisons: Mapping[int, Comparison]) -> int | None:
 def checked_sizes(given: Any, name: str) -> list[int]:
     """Return sizes in rising order.
 
+    Parameters
+    ----------
+    given
+        Whole numbers, NumPy's too, in any iterable; or one of them.
+    name
+        What the argument is called.
+
     Raises
     ------
     ArgumentError
         If they are not whole numbers from 1, or none.
     """
     try:
-        listed = list(given)
+        if isinstance(given, str | bytes):
+            raise TypeError
+        listed = (
+            [operator.index(each) for each in given]
+            if isinstance(given, Iterable)
+            else [operator.index(given)]
+        )
     except TypeError:
-        listed = [given]
-    whole = all(
-        isinstance(each, int) and not isinstance(each, bool) and each > 0 for each in listed
-    )
-    if not listed or not whole:
-        raise ArgumentError(f"{name} is {brief(given)}", f"give {name} as whole numbers from 1")
+        listed = []
+    if not listed or min(listed) < 1 or isinstance(given, bool):
+        raise ArgumentError(
+            f"{name} is {brief(given)}", f"give whole numbers from 1: {name}=[1, 2, 4]"
+        )
     return sorted(set(listed))

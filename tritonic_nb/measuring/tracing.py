@@ -1,15 +1,16 @@
 """Triton's own trace of a model's requests: when each passed which stage inside the server.
 
-The server writes its traces to a file of its machine (the server's ``docs/user_guide/trace.md``),
-with times of the clock that Python calls ``perf_counter``, so that they can be laid beside
-the client's own, where both are on one machine. The setting is the model's, and is put back.
+A server writes its traces to a file of its machine (the server's ``docs/user_guide/trace.md``),
+with times of the clock that Python calls ``perf_counter``, so that they can be laid beside the
+client's own. Only a server of this process is traced: its file lies in a folder that nobody
+else has. The setting is the model's, and is put back.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
+import logging
 import re
 import time
 from collections import defaultdict
@@ -17,10 +18,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from tritonic_nb.errors import TritonicError
-from tritonic_nb.transport import Transport, is_loopback
+from tritonic_nb.transport import Transport
 
 __all__ = ["TraceLog", "Traced", "trace_log"]
 
@@ -35,6 +35,10 @@ _SETTINGS = {
 _STAGES = (
     "QUEUE_START", "COMPUTE_START", "COMPUTE_INPUT_END", "COMPUTE_OUTPUT_START", "COMPUTE_END",
 )  # fmt: skip
+# What reading a file raises that is still being written, or is none of the server's.
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+_log = logging.getLogger("tritonic_nb.measuring")
 
 
 @dataclass(frozen=True)
@@ -57,40 +61,52 @@ class Traced:
 
 
 class TraceLog:
-    """The traces that a server writes while they are on."""
+    """The traces of a model that a server writes while they are on.
+
+    Parameters
+    ----------
+    file
+        The server's trace file; each trace is one beside it, with a number at its end.
+    model
+        The model. Other models' traces stay where they are.
+    """
 
     def __init__(self, file: Path, model: str) -> None:
         self._file = file
         self._model = model
         self._before = set(self._files())
+        self._found: dict[Path, Traced | None] = {}
 
     def take(self, count: int) -> list[Traced]:
-        """Return the traces since the last time, in the order of their coming.
+        """Return the traces of the model's requests, in the order of their coming.
 
         Parameters
         ----------
         count
             How many there should be; it is waited a second for them.
         """
-        found: dict[Path, Traced | None] = {}
         until = time.monotonic() + _LATE_S
-        while sum(each is not None for each in found.values()) < count:
-            for path in self._files():
-                if path not in self._before and path not in found:
-                    with contextlib.suppress(OSError, ValueError):  # still being written
-                        found[path] = _read(path.read_text(encoding="utf-8"), self._model)
-            if time.monotonic() > until:
-                break
+        while len(self._traces()) < count and time.monotonic() < until:
+            self._look()
             time.sleep(_POLL_S)
-        self.clear()
-        traced = [each for each in found.values() if each is not None]
-        return sorted(traced, key=lambda each: each.queued)
+        return sorted(self._traces(), key=lambda each: each.queued)
 
     def clear(self) -> None:
-        """Remove the files that were written since it is on."""
+        """Remove the files of the model's traces."""
+        self._look()
+        for path, traced in self._found.items():
+            if traced is not None:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+
+    def _traces(self) -> list[Traced]:
+        return [each for each in self._found.values() if each is not None]
+
+    def _look(self) -> None:
         for path in self._files():
-            if path not in self._before:
-                path.unlink(missing_ok=True)
+            if path not in self._before and path not in self._found:
+                with contextlib.suppress(*_UNREADABLE):
+                    self._found[path] = _read(path.read_text(encoding="utf-8"), self._model)
 
     def _files(self) -> list[Path]:
         name = re.compile(rf"{re.escape(self._file.name)}\.\d+")
@@ -101,51 +117,85 @@ class TraceLog:
 
 
 @contextlib.contextmanager
-def trace_log(transport: Transport, model: str) -> Iterator[TraceLog | None]:
-    """Have a server trace a model's requests, where it can and its file is ours to read.
+def trace_log(
+    transport: Transport, model: str, trace_file: Path | None
+) -> Iterator[TraceLog | None]:
+    """Have a server trace a model's requests.
 
-    Gives None where the server does not trace, is elsewhere, or writes to a folder of
-    somebody else's; or where tracing is on already, for others.
+    Parameters
+    ----------
+    transport
+        The way to the server.
+    model
+        The model.
+    trace_file
+        The file that a server of this process writes its traces to; None for another server.
+
+    Yields
+    ------
+    TraceLog or None
+        None where the server is another one, does not trace, or traces the model already for
+        somebody else.
     """
-    try:
-        settings = transport.trace_settings(model)
-    except TritonicError:  # it cannot, or does not let us
-        settings = {}
-    file = _file_of(transport, settings)
-    if file is None:
+    before = _to_restore(transport, model, trace_file)
+    if before is None or trace_file is None:
         yield None
         return
-    log = TraceLog(file, model)
+    log = TraceLog(trace_file, model)
     try:
-        transport.update_trace(model, _SETTINGS)
-    except TritonicError:
-        yield None
-        return
-    try:
-        yield log
+        yield log if _switched_on(transport, model) else None
     finally:
         try:
-            transport.update_trace(model, dict.fromkeys(_SETTINGS))
+            _restore(transport, model, before)
         finally:
             log.clear()
 
 
-def _file_of(transport: Transport, settings: Mapping[str, list[str]]) -> Path | None:
-    """Return the file that a server writes its traces to, if it is ours."""
-    # Triton's times are of the system's monotonic clock; so must ours be.
-    if "CLOCK_MONOTONIC" not in time.get_clock_info("perf_counter").implementation:
-        return None
-    named = settings.get("trace_file", [""])[0]
-    if settings.get("trace_level") != ["OFF"] or settings.get("trace_mode") != ["triton"]:
-        return None
-    if not named or not is_loopback(urlsplit(transport.url).hostname or ""):
-        return None
-    file = Path(named)
+def _switched_on(transport: Transport, model: str) -> bool:
     try:
-        ours = file.is_absolute() and file.parent.stat().st_uid == os.getuid()
-    except OSError:
+        transport.update_trace(model, _SETTINGS)
+    except TritonicError as error:
+        _log.debug("model %s is not traced: %s", model, error)
+        return False
+    return True
+
+
+def _restore(transport: Transport, model: str, before: Mapping[str, list[str] | None]) -> None:
+    """Put a model's setting back, also where it is interrupted meanwhile."""
+    try:
+        transport.update_trace(model, before)
+    except TritonicError as error:  # the server has gone, and its setting with it
+        _log.debug("the trace setting of model %s was not put back: %s", model, error)
+    except BaseException:
+        with contextlib.suppress(TritonicError):
+            transport.update_trace(model, before)
+        raise
+
+
+def _to_restore(
+    transport: Transport, model: str, trace_file: Path | None
+) -> dict[str, list[str] | None] | None:
+    """Return what is to be put back afterwards, or None where the model is not to be traced.
+
+    A setting that is as it is for all models becomes None, which means just that.
+    """
+    # Triton's times are of the system's monotonic clock; so must ours be.
+    if trace_file is None or (
+        "CLOCK_MONOTONIC" not in time.get_clock_info("perf_counter").implementation
+    ):
         return None
-    return file if ours else None
+    try:
+        common, own = transport.trace_settings(), transport.trace_settings(model)
+    except TritonicError:  # it cannot, or does not let us
+        return None
+    if own.get("trace_file") != [str(trace_file)] or own.get("trace_mode") != ["triton"]:
+        return None
+    now = {name: own.get(name) for name in _SETTINGS}
+    if now == _SETTINGS:  # left by one that was interrupted again and again
+        return dict.fromkeys(_SETTINGS)
+    if now["trace_level"] != ["OFF"]:
+        return None
+    return {name: None if value == common.get(name) else value for name, value in now.items()}
 
 
 def _read(text: str, model: str) -> Traced | None:

@@ -53,7 +53,10 @@ class Way:
         if isinstance(given, Way):
             return given
         pair = given if isinstance(given, tuple) and len(given) == 2 else (given, given)
-        kinds = [SharedMemoryType.parse(each) for each in pair]
+        try:
+            kinds = [SharedMemoryType.parse(each) for each in pair]
+        except ArgumentError as error:
+            raise ArgumentError(f"{brief(given)} is no way for tensors to go", _REMEDY) from error
         if SharedMemoryType.AUTO in kinds:
             raise ArgumentError(f"{brief(given)} is a choice between ways, not one", _REMEDY)
         return cls(*kinds)
@@ -89,7 +92,7 @@ def named_ways(given: Any) -> dict[str, Way]:
     """
     if isinstance(given, str | SharedMemoryType | Way):
         given = (given,)
-    if not isinstance(given, Iterable):
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
         raise ArgumentError(f"ways is {brief(given)}", _REMEDY)
     parsed = [Way.parse(each) for each in given]
     if not 1 <= len(parsed) <= _MOST_WAYS:

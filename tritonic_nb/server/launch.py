@@ -33,6 +33,7 @@ __all__ = [
     "launch",
     "relaunch",
     "request",
+    "trace_file_of",
 ]
 
 LOOPBACK = "127.0.0.1"
@@ -351,7 +352,7 @@ def command_line(
         command.append("--allow-client-shm=true")
     if installation.traces:  # off until it is switched on for a model
         command += [
-            f"--trace-config=triton,file={repository.parent / 'trace.json'}",
+            f"--trace-config=triton,file={trace_file_of(repository)}",
             "--trace-config=mode=triton",
             "--trace-config=level=OFF",
         ]
@@ -361,6 +362,11 @@ def command_line(
             f"--grpc-restricted-protocol={RESTRICTED_APIS}:{HEADER}={secret}",
         ]
     return command
+
+
+def trace_file_of(repository: Path) -> Path:
+    """Return where a server writes traces, in the folder that it has for itself."""
+    return repository.parent / "trace.json"
 
 
 def environment(installation: Installation, folder: Path) -> dict[str, str]:

@@ -39,6 +39,7 @@ from tritonic_nb.server.launch import (
     launch,
     relaunch,
     request,
+    trace_file_of,
 )
 from tritonic_nb.server.pools import pool_growth, pool_sizes, pools_of_model
 from tritonic_nb.server.repository import (
@@ -213,6 +214,11 @@ class Server(Described):
     def pid(self) -> int:
         """The process id of tritonserver itself; another one after a restart."""
         return self._process.pid
+
+    @property
+    def trace_file(self) -> Path | None:
+        """Where the server writes traces while a model is traced; None where it cannot."""
+        return trace_file_of(self._repository.folder) if self._installation.traces else None
 
     @property
     def running(self) -> bool:

@@ -262,8 +262,11 @@ class Transport(Protocol):
     def model_statistics(self, model: str, version: str = "") -> list[dict[str, Any]]:
         """Return the statistics of a model's versions; all of them where none is named."""
 
-    def trace_settings(self, model: str) -> dict[str, list[str]]:
-        """Return how the server traces a model's requests, each setting as a list of texts."""
+    def trace_settings(self, model: str = "") -> dict[str, list[str]]:
+        """Return how the server traces a model's requests, each setting as a list of texts.
+
+        Without a model, how it traces those that have no setting of their own.
+        """
 
     def update_trace(self, model: str, settings: Mapping[str, Sequence[str] | None]) -> None:
         """Change how the server traces a model's requests; None means as for all models."""

@@ -166,10 +166,11 @@ class GrpcTransport:
         reply = self._call("ModelStatistics", _model(model, version), doing)
         return [_document(each) for each in reply.model_stats]
 
-    def trace_settings(self, model: str) -> dict[str, list[str]]:
+    def trace_settings(self, model: str = "") -> dict[str, list[str]]:
         """``TraceSetting`` without changes."""
-        doing = f"reading how requests of model {model!r} are traced"
-        reply = self._call("TraceSetting", {"model_name": checked_name(model, "a model")}, doing)
+        doing = f"reading how requests of {f'model {model!r}' if model else 'models'} are traced"
+        named = {"model_name": checked_name(model, "a model")} if model else {}
+        reply = self._call("TraceSetting", named, doing)
         return {name: list(each.value) for name, each in reply.settings.items()}
 
     def update_trace(self, model: str, settings: Mapping[str, Sequence[str] | None]) -> None:

@@ -164,10 +164,11 @@ class HttpTransport:
         path = f"{_model_path(model, version)}/stats"
         return _listed_objects(self._control("GET", path, doing), doing, "model_stats")
 
-    def trace_settings(self, model: str) -> dict[str, list[str]]:
-        """``GET v2/models/M/trace/setting``."""
-        doing = f"reading how requests of model {model!r} are traced"
-        found = self._control("GET", f"{_model_path(model, '')}/trace/setting", doing)
+    def trace_settings(self, model: str = "") -> dict[str, list[str]]:
+        """``GET v2/models/M/trace/setting``, or ``v2/trace/setting``."""
+        doing = f"reading how requests of {f'model {model!r}' if model else 'models'} are traced"
+        path = _model_path(model, "") if model else "v2"
+        found = self._control("GET", f"{path}/trace/setting", doing)
         if not isinstance(found, dict):
             raise unreadable(doing, "it is no object")
         return {
