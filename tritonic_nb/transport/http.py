@@ -335,8 +335,7 @@ class HttpTransport:
 
     def _not_triton(self, reply: Reply) -> TritonicError:
         return ServerUnreachableError(
-            f"what answers at {self.url} is not Triton: HTTP {reply.status}, "
-            f"{_beginning(reply)!r}",
+            f"what answers at {self.url} is not Triton: HTTP {reply.status}, {_beginning(reply)!r}",
             "check the address, the port (Triton's HTTP port is 8000; its gRPC port, 8001, is for "
             "protocol='grpc') and any proxy between",
         )
@@ -531,7 +530,10 @@ def _infer_reply(reply: Reply, sent_nbytes: int) -> InferReply:
         array = None
         if nbytes is not None:
             data = binary[at : at + nbytes]
-            array = codec.decode(data, tensor.datatype, tensor.shape, name=tensor.name)
+            # What is most of a large body keeps it: of less, a copy, which keeps nothing else.
+            own = not binary.readonly and 2 * nbytes > len(binary)
+            read = codec.take if own else codec.decode
+            array = read(data, tensor.datatype, tensor.shape, name=tensor.name)
             at += nbytes
         elif listed is not None:
             array = _listed(tensor, listed)

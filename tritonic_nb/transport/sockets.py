@@ -48,6 +48,7 @@ _LARGE_NBYTES = 256 * 1024  # that are missing of a reply, for them to be receiv
 _TRUSTED_NBYTES = 64 * 2**20  # for which memory is taken because a server says that they come
 _GROWTH = 4  # the most memory, over what has come of a reply that is larger than that
 _STEP_NBYTES = 16 * 2**20  # copied without a look at signals
+_ALIGNMENT = 64  # of memory, in bytes: a line of a cache
 _MOST_PIECES = 1024  # in one system call (IOV_MAX of Linux and macOS)
 _PORT = 80
 _FINAL = 200  # the lowest status of a reply that is not a mere announcement
@@ -464,8 +465,14 @@ class _LargeBody:
 
 
 def _memory(nbytes: int) -> memoryview:
-    """Return new memory, which nothing is written to (a bytearray is filled with zeros)."""
-    return memoryview(np.empty(nbytes, np.uint8))
+    """Return new memory, which nothing is written to (a bytearray is filled with zeros).
+
+    Its end is aligned, and so is what lies there: of any size that is a multiple of its items'.
+    """
+    memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
+    address = int(memory.__array_interface__["data"][0])
+    start = -(address + nbytes) % _ALIGNMENT
+    return memoryview(memory)[start : start + nbytes]
 
 
 def _after(pieces: Sequence[Body], count: int) -> Sequence[Body]:
