@@ -324,9 +324,7 @@ class GrpcTransport:
         _set_parameters(written.parameters, request)
         return written
 
-    def _infer_reply(
-        self, data: bytes, prepared: PreparedRequest, moments: Moments
-    ) -> InferReply:
+    def _infer_reply(self, data: bytes, prepared: PreparedRequest, moments: Moments) -> InferReply:
         reply = self._pb.ModelInferResponse.FromString(data)
         check_output_names([output.name for output in reply.outputs])
         contents = list(reply.raw_output_contents)

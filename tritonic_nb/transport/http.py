@@ -261,7 +261,8 @@ class HttpTransport:
         TritonicError
             As the engine and :func:`~tritonic_nb.transport.faults.error_from_server` tell.
         """
-        reply = self._exchange(*prepared.message, timeout_s)
+        written, attached = prepared.message
+        reply = self._exchange(written, attached, timeout_s)
         if reply.status != _OK:
             self._check(reply, doing_inference(prepared.request))
         try:
@@ -467,8 +468,8 @@ def _elements(tensor: InputTensor) -> memoryview:
             f"{array.dtype} {list(array.shape)}"
         )
     if array.flags.c_contiguous and array.dtype.isnative and array.dtype.kind not in TEXT_KINDS:
-        return memoryview(array.reshape(-1).view(np.uint8))
-    elements = memoryview(np.empty(codec.encoded_nbytes(array), np.uint8))
+        return array.reshape(-1).view(np.uint8).data
+    elements = np.empty(codec.encoded_nbytes(array), np.uint8).data
     codec.write(array, elements)
     return elements
 

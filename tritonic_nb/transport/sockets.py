@@ -472,7 +472,7 @@ def _memory(nbytes: int) -> memoryview:
     memory = np.empty(nbytes + _ALIGNMENT, np.uint8)
     address = int(memory.__array_interface__["data"][0])
     start = -(address + nbytes) % _ALIGNMENT
-    return memoryview(memory)[start : start + nbytes]
+    return memory.data[start : start + nbytes]
 
 
 def _after(pieces: Sequence[Body], count: int) -> Sequence[Body]:
