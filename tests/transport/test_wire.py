@@ -447,7 +447,8 @@ def test_a_length_that_never_comes_takes_no_memory(told: int, come: int) -> None
 
 
 @pytest.mark.parametrize("told", [b"-1", b"1e9", b"18446744073709551616", b"5\r\nContent-Length: 6",
-                                  b"999999\r\nTransfer-Encoding: chunked"])  # fmt: skip
+                                  b"999999\r\nTransfer-Encoding: chunked",
+                                  b"999999\r\nTransfer-Encoding: identity", b"9, 9", b"+9"])  # fmt: skip
 def test_lengths_that_are_none_are_refused(told: bytes) -> None:
     """The parser decides what is a length, before any memory is taken for it."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: " + told + b"\r\n\r\n" + bytes(300_000)

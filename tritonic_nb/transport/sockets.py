@@ -348,7 +348,8 @@ class _Reading:
     @property
     def missing_nbytes(self) -> int:
         """The bytes that are still to come of a reply, as far as its head tells."""
-        return self._told_nbytes() - sum(map(len, self._pieces))
+        told = self._told_nbytes()
+        return told - sum(map(len, self._pieces)) if told else 0
 
     def begun_body(self) -> _LargeBody:
         """Return the body, of which some bytes are missing, for its rest to be put to it."""
