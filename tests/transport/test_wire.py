@@ -10,7 +10,7 @@ import threading
 import tracemalloc
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -114,10 +114,11 @@ def tritonclients(request: InferRequest) -> tuple[bytes, int | None]:
 @contextmanager
 def recorded() -> Iterator[tuple[HttpTransport, list[Any]]]:
     """Give a transport, and what the server that it goes to gets."""
-    with serving(lambda _: reply(b"{}")) as (url, requests):
-        transport = HttpTransport(url)
+    with (
+        serving(lambda _: reply(b"{}")) as (url, requests),
+        closing(HttpTransport(url)) as transport,
+    ):
         yield transport, requests
-        transport.close()
 
 
 def check_same(requests: list[Any], wanted: list[InferRequest]) -> None:
@@ -340,11 +341,10 @@ def said(*tensors: tuple[str, Array], **headers: str) -> bytes:
 
 def arrays_of(answer: Any, count: int = 1) -> list[Array]:
     """Return the arrays of a server's answer, asked for `count` times over one transport."""
-    with serving(lambda _: answer) as (url, requests):
-        transport = HttpTransport(url)
+    asked_for = InferRequest("m", "", [], [])
+    with serving(lambda _: answer) as (url, requests), closing(HttpTransport(url)) as transport:
         for _ in range(count):
-            outputs = transport.infer(transport.prepare(InferRequest("m", "", [], [])), 20).outputs
-        transport.close()
+            outputs = transport.infer(transport.prepare(asked_for), 20).outputs
         assert {asked.connection for asked in requests} == {1}
     return [array for output in outputs.values() if (array := output.array) is not None]
 
@@ -403,8 +403,7 @@ def test_a_small_output_does_not_keep_a_large_one() -> None:
 def test_a_large_reply_needs_its_own_memory_only() -> None:
     """One piece of memory, which the array has."""
     answer = said(("FP32", numbers("FP32", 4_000_000)))
-    with serving(lambda _: answer) as (url, _):
-        transport = HttpTransport(url)
+    with serving(lambda _: answer) as (url, _), closing(HttpTransport(url)) as transport:
         prepared = transport.prepare(InferRequest("m", "", [], []))
         transport.infer(prepared, 20)
         tracemalloc.start()
@@ -414,7 +413,6 @@ def test_a_large_reply_needs_its_own_memory_only() -> None:
             assert tracemalloc.get_traced_memory()[1] < len(answer) + 1_000_000
         finally:
             tracemalloc.stop()
-        transport.close()
 
 
 @pytest.mark.parametrize("trusted", [300_000, 1_000_000, 2_399_000])
@@ -446,9 +444,19 @@ def test_a_length_that_never_comes_takes_no_memory(told: int, come: int) -> None
         assert len(engine._kept) == 0
 
 
-@pytest.mark.parametrize("told", [b"-1", b"1e9", b"18446744073709551616", b"5\r\nContent-Length: 6",
-                                  b"999999\r\nTransfer-Encoding: chunked",
-                                  b"999999\r\nTransfer-Encoding: identity", b"9, 9", b"+9"])  # fmt: skip
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"-1",
+        b"+9",
+        b"1e9",
+        b"9, 9",
+        b"18446744073709551616",
+        b"5\r\nContent-Length: 6",
+        b"999999\r\nTransfer-Encoding: chunked",
+        b"999999\r\nTransfer-Encoding: identity",
+    ],
+)
 def test_lengths_that_are_none_are_refused(told: bytes) -> None:
     """The parser decides what is a length, before any memory is taken for it."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: " + told + b"\r\n\r\n" + bytes(300_000)
@@ -461,11 +469,12 @@ def test_lengths_that_are_none_are_refused(told: bytes) -> None:
 def test_a_large_reply_that_stops_is_a_timeout() -> None:
     """The limit is for the whole exchange."""
     answer = reply(bytes(5_000_000))[:2_000_000]
-    with serving(lambda _: answer) as (url, _):
-        engine = SocketEngine(url)
-        with pytest.raises(ServerTimeoutError, match=r"0\.3 s"):
-            engine.send(engine.write(Request("POST", "x", {}, b"x")), 0.3)
-        engine.close()
+    with (
+        serving(lambda _: answer) as (url, _),
+        closing(SocketEngine(url)) as engine,
+        pytest.raises(ServerTimeoutError, match=r"0\.3 s"),
+    ):
+        engine.send(engine.write(Request("POST", "x", {}, b"x")), 0.3)
 
 
 @pytest.mark.parametrize(
@@ -485,12 +494,10 @@ def test_a_connection_is_kept_where_the_server_keeps_it(
     """After a large reply as after a small one."""
     body = bytes(nbytes)
     answer = b"HTTP/%s 200 OK\r\n%scontent-LENGTH: %d\r\n\r\n" % (version, header, nbytes) + body
-    with serving(lambda _: answer) as (url, requests):
-        engine = SocketEngine(url)
+    with serving(lambda _: answer) as (url, requests), closing(SocketEngine(url)) as engine:
         for _ in range(3):
             assert engine.send(engine.write(Request("POST", "x", {}, b"x")), 20).body == body
         assert [asked.connection for asked in requests] == ([1, 1, 1] if kept else [1, 2, 3])
-        engine.close()
 
 
 def test_large_replies_after_announcements_and_before_junk() -> None:
@@ -498,12 +505,10 @@ def test_large_replies_after_announcements_and_before_junk() -> None:
     body = b"0123456789" * 100_000
     early = b"HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\n\r\n"
     answer = early + reply(body) + b"junk"
-    with serving(lambda _: answer) as (url, requests):
-        engine = SocketEngine(url)
+    with serving(lambda _: answer) as (url, requests), closing(SocketEngine(url)) as engine:
         for _ in range(3):
             assert engine.send(engine.write(Request("POST", "x", {}, b"x")), 20).body == body
         assert [asked.connection for asked in requests] == [1, 2, 3]
-        engine.close()
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -529,8 +534,10 @@ def test_large_replies_of_other_kinds_are_read() -> None:
     output = {"name": "o", "datatype": "BYTES", "shape": [1], "data": [long]}
     listed = reply(json.dumps({"model_name": "m", "outputs": [output]}).encode())
     answers = [error, index, listed, reply(long.encode()), reply(long.encode(), 500)]
-    with serving(lambda asked: answers[asked.number]) as (url, _):
-        transport = HttpTransport(url)
+    with (
+        serving(lambda asked: answers[asked.number]) as (url, _),
+        closing(HttpTransport(url)) as transport,
+    ):
         asked = transport.prepare(InferRequest("m", "", [], []))
         with pytest.raises(ServerRefusedError, match="xxx"):
             transport.infer(asked, 20)
@@ -542,7 +549,6 @@ def test_large_replies_of_other_kinds_are_read() -> None:
             transport.infer(asked, 20)
         with pytest.raises(ServerUnreachableError, match="is not Triton: HTTP 500, 'xxx"):
             transport.infer(asked, 20)
-        transport.close()
 
 
 # A real server
