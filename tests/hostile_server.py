@@ -26,12 +26,15 @@ class Asked:
         The path, with its leading slash.
     head
         The whole head, with all headers.
+    body
+        What followed it.
     """
 
     number: int
     connection: int
     path: str
     head: str
+    body: bytes = b""
 
 
 # What the server does with a request: bytes or pieces of them to send, or None to hang up.
@@ -57,8 +60,9 @@ def serving(answer: Answer, *, keep: bool = True) -> Iterator[tuple[str, list[As
         def connection(peer: socket.socket, number: int) -> None:
             # The client may go away whenever it has had enough.
             with peer, suppress(OSError):
-                while (head := _received(peer)) is not None:
-                    asked = Asked(len(requests), number, head.split()[1], head)
+                while (received := _received(peer)) is not None:
+                    head, body = received
+                    asked = Asked(len(requests), number, head.split()[1], head, body)
                     requests.append(asked)
                     said = answer(asked)
                     if said is None:
@@ -88,8 +92,8 @@ def serving(answer: Answer, *, keep: bool = True) -> Iterator[tuple[str, list[As
         thread.join()
 
 
-def _received(peer: socket.socket) -> str | None:
-    """Read one whole request and return its head, or None at the end."""
+def _received(peer: socket.socket) -> tuple[str, bytes] | None:
+    """Read one whole request and return its head and its body, or None at the end."""
     data = b""
     while b"\r\n\r\n" not in data:
         more = peer.recv(65536)
@@ -98,10 +102,12 @@ def _received(peer: socket.socket) -> str | None:
         data += more
     head, _, body = data.partition(b"\r\n\r\n")
     length = re.search(rb"(?im)^content-length: *(\d+)", head)
+    pieces = [body]
     missing = int(length[1]) - len(body) if length else 0
     while missing > 0:
         more = peer.recv(min(missing, 65536))
         if not more:
             return None
+        pieces.append(more)
         missing -= len(more)
-    return head.decode("latin-1")
+    return head.decode("latin-1"), b"".join(pieces)

@@ -51,9 +51,10 @@ class Timings(NamedTuple):
     total_ms
         All of it.
     encode_ms
-        Writing the request: for tensors on the wire, copying them into it. Next to nothing
-        where the same request was sent before. What had to be mended first (a region
-        registered again, an output's region grown) is part of it.
+        Writing the request. Next to nothing where the same request was sent before, and over
+        HTTP for tensors on the wire too, unless they are copied: texts, and arrays that are not
+        contiguous. What had to be mended first (a region registered again, an output's region
+        grown) is part of it.
     send_ms
         Until the system had taken all of it; 0 with libcurl (encryption, proxies) and gRPC,
         which do not tell: there it is part of `wait_ms`.
@@ -62,7 +63,8 @@ class Timings(NamedTuple):
     receive_ms
         Until all of the reply had come; over gRPC it is part of `wait_ms`.
     decode_ms
-        Reading the reply: for tensors on the wire, taking them out of it.
+        Reading the reply: for tensors on the wire, taking them out of it. (Over plain HTTP a
+        large one stays where it was received.)
     begun_s
         When it began, in seconds of :func:`time.perf_counter`.
     """

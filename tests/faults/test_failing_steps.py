@@ -113,9 +113,9 @@ def of_the_way(path: str, error: Any, *, after: bool = False) -> Step:
         transport = session._transport
         real = transport._exchange  # type: ignore[attr-defined]
 
-        def instead(written: Any, timeout_s: float) -> Reply:
+        def instead(written: Any, *arguments: Any) -> Reply:
             send = once.call if written.label.split()[1].endswith(path) else _plainly
-            reply: Reply = send(real, written, timeout_s)
+            reply: Reply = send(real, written, *arguments)
             return reply
 
         with pytest.MonkeyPatch.context() as patch:

@@ -740,7 +740,9 @@ def impatient(longest_s: float = 0.08) -> Iterator[None]:
         patch.setattr(
             SocketEngine,
             "send",
-            lambda self, asked, limit_s: send(self, asked, min(limit_s, longest_s)),
+            lambda self, asked, limit_s, attached: send(
+                self, asked, min(limit_s, longest_s), attached
+            ),
         )
         yield
 

@@ -9,6 +9,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -173,11 +174,17 @@ def refusing_early(said: bytes, *, hang_up: bool) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("hang_up", [True, False])
-def test_a_refusal_before_all_was_sent_is_read(hang_up: bool) -> None:
+@pytest.mark.parametrize("attached", [False, True])
+def test_a_refusal_before_all_was_sent_is_read(hang_up: bool, attached: bool) -> None:
     """A server that takes no large bodies says so before it has read one."""
-    large = Request("POST", "v2/models/m/infer", {}, bytes(50_000_000))
+    many = bytes(50_000_000)
+    path = "v2/models/m/infer"
+    large = Request("POST", path, {}, b"{}", len(many)) if attached else replace(POST, body=many)
     with refusing_early(reply(b'{"error": "too large"}', 413), hang_up=hang_up) as url:
-        got = exchange(url, large)
+        engine = SocketEngine(url)
+        got = engine.send(engine.write(large), 5, [many] if attached else [])
+        assert len(engine._kept) == 0  # the rest of the request is still owed on that connection
+        engine.close()
     assert (got.status, got.body) == (413, b'{"error": "too large"}')
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "element_bytes",
     "empty",
     "encoded_nbytes",
+    "take",
     "write",
 ]
 
@@ -177,17 +178,42 @@ def decode(
     if datatype == "BYTES":
         _check_dimensions(shape, name)
         return _shaped(_read_bytes(data, math.prod(shape), name), shape, name)
-    checked_nbytes(datatype, shape, len(data), name=name)
     # Read-only for good: NumPy lets nobody make an array of such a buffer writable again.
-    flat: npt.NDArray[Any] = np.frombuffer(
-        memoryview(data).toreadonly(), numpy_dtype(datatype), math.prod(shape)
-    )
-    view = _shaped(flat, shape, name)
+    view = _view(memoryview(data).toreadonly(), datatype, shape, name)
     if not copy:
         return view
     owned = np.empty_like(view)
     copy_into(owned, view)
     return owned
+
+
+def take(data: memoryview, datatype: str, shape: Sequence[int], *, name: str) -> npt.NDArray[Any]:
+    """Make a tensor of the memory that it lies in, at the start of `data`.
+
+    Parameters
+    ----------
+    data
+        Writable, and nobody else's from now on: the array has it, and keeps it alive. Where
+        it is not aligned, and for ``BYTES``, the array is a copy.
+    datatype, shape, name
+        As :func:`decode` has them.
+
+    Raises
+    ------
+    TensorShapeError
+        If `data` holds fewer bytes than the shape needs.
+    """
+    if datatype != "BYTES":
+        array = _view(data, datatype, shape, name)
+        if array.flags.aligned:
+            return array
+    return decode(data, datatype, shape, name=name)
+
+
+def _view(data: memoryview, datatype: str, shape: Sequence[int], name: str) -> npt.NDArray[Any]:
+    checked_nbytes(datatype, shape, len(data), name=name)
+    flat: npt.NDArray[Any] = np.frombuffer(data, numpy_dtype(datatype), math.prod(shape))
+    return _shaped(flat, shape, name)
 
 
 def checked_nbytes(datatype: str, shape: Sequence[int], there: int, *, name: str) -> int:

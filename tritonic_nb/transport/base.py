@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 import numpy.typing as npt
 
 __all__ = [
+    "Body",
     "Engine",
     "InferReply",
     "InferRequest",
@@ -32,6 +33,9 @@ __all__ = [
 MemoryKind: TypeAlias = Literal["system", "cuda"]
 """Triton's two shared-memory extensions."""
 
+Body: TypeAlias = bytes | memoryview
+"""Bytes of a request or a reply; a view is of bytes (format ``B``) in one piece."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -47,12 +51,20 @@ class Request:
         Names and values.
     body
         The bytes to send.
+    attached_nbytes
+        The bytes that follow the body: they are given when it is sent, to :meth:`Engine.send`.
     """
 
     method: str
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    attached_nbytes: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the body and of what is attached to it."""
+        return len(self.body) + self.attached_nbytes
 
 
 class Moments(NamedTuple):
@@ -82,11 +94,14 @@ NO_MOMENTS = Moments(0.0, 0.0, 0.0, 0.0)
 
 
 class Reply(NamedTuple):
-    """One HTTP reply; `headers` has its names in lower case."""
+    """One HTTP reply; `headers` has its names in lower case.
+
+    A large body may be a writable view of memory that is the receiver's own from then on.
+    """
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: Body
     moments: Moments = NO_MOMENTS
 
 
@@ -96,8 +111,17 @@ class Engine(Protocol):
     def write(self, request: Request) -> Any:
         """Return a request as it will be sent, once or many times; only :meth:`send` reads it."""
 
-    def send(self, message: Any, timeout_s: float) -> Reply:
+    def send(self, message: Any, timeout_s: float, attached: Sequence[Body] = ()) -> Reply:
         """Send what :meth:`write` gave and wait for its reply; Ctrl-C soon ends the wait.
+
+        Parameters
+        ----------
+        message
+            The request.
+        timeout_s
+            The time limit for the whole exchange, in seconds.
+        attached
+            What follows its body, as many bytes as it said. It is read while it is sent.
 
         Raises
         ------
@@ -189,6 +213,8 @@ class InferRequest:
 @dataclass(frozen=True)
 class PreparedRequest:
     """An inference as it goes over the wire: made once, sent any number of times.
+
+    What a contiguous array on the wire holds is read when it is sent, each time anew.
 
     Attributes
     ----------

@@ -11,7 +11,8 @@ import select
 import socket
 import ssl
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ import pycurl
 
 from tritonic_nb.errors import ServerTimeoutError, ServerUnreachableError
 from tritonic_nb.transport.address import SSLOptions, is_loopback, without_password
-from tritonic_nb.transport.base import Moments, Reply, Request
+from tritonic_nb.transport.base import Body, Moments, Reply, Request
 from tritonic_nb.transport.engine import (
     CONNECT_TIMEOUT_S,
     WAKE_S,
@@ -77,7 +78,7 @@ class CurlEngine:
         lines = header_lines(self._headers, request.headers)
         return _Message(request.method, f"{self._url}/{request.path}", lines, request.body)
 
-    def send(self, message: _Message, timeout_s: float) -> Reply:
+    def send(self, message: _Message, timeout_s: float, attached: Sequence[Body] = ()) -> Reply:
         """Send a request and wait for its reply.
 
         Parameters
@@ -86,6 +87,8 @@ class CurlEngine:
             What to send, as :meth:`write` gave it.
         timeout_s
             The time limit for the whole exchange, in seconds.
+        attached
+            What follows its body. It is copied: libcurl takes bytes.
 
         Raises
         ------
@@ -94,6 +97,8 @@ class CurlEngine:
         ServerTimeoutError
             If the reply is not complete in time.
         """
+        if attached:
+            message = replace(message, body=b"".join((message.body, *attached)))
         connection = self._kept.take()
         try:
             reply = self._exchange(connection, message, timeout_s)

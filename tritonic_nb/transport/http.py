@@ -1,7 +1,8 @@
 """Triton over HTTP.
 
-tritonclient makes the bodies of inference requests, once for each that is prepared;
-the engine carries them, and what comes back is read here. The control calls go through
+tritonclient makes the JSON heads of inference requests, once for those that differ only in
+what their tensors hold; the tensors follow them as they lie in their arrays. The engine
+carries both, and what comes back is read here. The control calls go through
 the same engine: they are small JSON documents, tritonclient's own HTTP client can
 neither be shared between threads nor be interrupted, and one way out means one place
 for headers, time limits and errors.
@@ -15,9 +16,9 @@ import logging
 import math
 import operator
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -40,9 +41,10 @@ from tritonic_nb.errors import (
     brief,
 )
 from tritonic_nb.tensors import TensorSpec, codec
-from tritonic_nb.tensors.dtypes import TEXT_KINDS, item_nbytes
+from tritonic_nb.tensors.dtypes import TEXT_KINDS, datatype_of, item_nbytes
 from tritonic_nb.transport.address import SSLOptions, base_url, without_password
 from tritonic_nb.transport.base import (
+    Body,
     Engine,
     InferReply,
     InferRequest,
@@ -50,6 +52,7 @@ from tritonic_nb.transport.base import (
     MemoryKind,
     OutputTensor,
     PreparedRequest,
+    RegionSlice,
     Reply,
     Request,
     RequestedOutput,
@@ -76,6 +79,9 @@ _UNREADABLE = (
 )  # fmt: skip
 _OK = 200
 _SHORT_NBYTES = 4096  # of a reply's head that is kept in mind
+_PLAIN = InferRequest("", "", (), ())  # with no options
+_KEPT = 256  # heads of requests, and of replies
+_NO_OPTIONS = ("", 0, False, False, 0)
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
 _log = logging.getLogger("tritonic_nb.transport")
@@ -83,10 +89,18 @@ _log = logging.getLogger("tritonic_nb.transport")
 
 @dataclass(frozen=True)
 class _Written:
-    """A request as its engine sends it, with secrets, and as the log calls it."""
+    """A request as its engine sends it, with secrets, as the log calls it, and its bytes."""
 
     label: str
     message: Any = field(repr=False)
+    nbytes: int
+
+
+class _Inference(NamedTuple):
+    """What is written of an inference, and the tensors that follow it."""
+
+    written: _Written
+    attached: Sequence[Body]
 
 
 class HttpTransport:
@@ -115,6 +129,7 @@ class HttpTransport:
         full = base_url(url, options)
         self.url = without_password(full)
         self._engine: Engine = open_engine(full, checked_headers(headers), options)
+        self._plain_inference = lru_cache(maxsize=_KEPT)(partial(_written_inference, self._engine))
 
     def server_metadata(self) -> dict[str, Any]:
         """``GET v2``: the server's name, version and extensions."""
@@ -241,19 +256,29 @@ class HttpTransport:
     def prepare(self, request: InferRequest) -> PreparedRequest:
         """Write ``POST v2/models/M/infer``, with binary tensors.
 
+        Contiguous arrays of numbers are not copied: they are read when the request is sent.
+
         Raises
         ------
         ArgumentError
             If the request's id, sequence, priority or parameters cannot be written.
         """
-        body, header_length = _request_body(request, doing_inference(request))
-        headers = {"Content-Type": "application/octet-stream"}
-        if header_length is not None:
-            headers[_HEADER_LENGTH] = str(header_length)
         path = f"{_model_path(request.model, request.version)}/infer"
-        return PreparedRequest(
-            request, self._written(Request("POST", path, headers, body)), len(body)
-        )
+        try:
+            attached = [_elements(tensor) for tensor in request.inputs if tensor.region is None]
+            inputs, outputs = _outlines(request, map(len, attached))
+            if _has_options(request):
+                written = _written_inference(self._engine, path, inputs, outputs, request)
+            else:
+                written = self._plain_inference(path, inputs, outputs)
+        except TritonicError:
+            raise
+        except Exception as error:  # the caller's own objects may raise anything
+            raise ArgumentError(
+                f"{doing_inference(request)}: the request cannot be written: {error}",
+                "look at the request's id, sequence, priority and parameters: texts and numbers",
+            ) from error
+        return PreparedRequest(request, _Inference(written, attached), written.nbytes)
 
     def infer(self, prepared: PreparedRequest, timeout_s: float) -> InferReply:
         """Send an inference and read its reply.
@@ -263,7 +288,8 @@ class HttpTransport:
         TritonicError
             As the engine and :func:`~tritonic_nb.transport.faults.error_from_server` tell.
         """
-        reply = self._exchange(prepared.message, timeout_s)
+        written, attached = prepared.message
+        reply = self._exchange(written, attached, timeout_s)
         if reply.status != _OK:
             self._check(reply, doing_inference(prepared.request))
         try:
@@ -296,22 +322,18 @@ class HttpTransport:
     def _parsed(self, reply: Reply) -> Any:
         """Return a reply's JSON document; Triton's empty replies are empty ones."""
         try:
-            return _document(reply.body or b"{}")
+            return _document(bytes(reply.body) or b"{}")
         except (ValueError, RecursionError) as error:
             raise self._not_triton(reply) from error
 
     def _send(self, request: Request, timeout_s: float) -> Reply:
-        return self._exchange(self._written(request), timeout_s)
+        return self._exchange(_written(self._engine, request), (), timeout_s)
 
-    def _written(self, request: Request) -> _Written:
-        label = f"{request.method} {request.path} {len(request.body)} bytes"
-        return _Written(label, self._engine.write(request))
-
-    def _exchange(self, written: _Written, timeout_s: float) -> Reply:
+    def _exchange(self, written: _Written, attached: Sequence[Body], timeout_s: float) -> Reply:
         if not _log.isEnabledFor(logging.DEBUG):
-            return self._engine.send(written.message, timeout_s)
+            return self._engine.send(written.message, timeout_s, attached)
         started = time.perf_counter()
-        reply = self._engine.send(written.message, timeout_s)
+        reply = self._engine.send(written.message, timeout_s, attached)
         _log.debug(
             "%s -> %d, %d bytes, %.2f ms",
             written.label, reply.status, len(reply.body), (time.perf_counter() - started) * 1e3,
@@ -324,22 +346,31 @@ class HttpTransport:
         if reply.status in (502, 504):  # Triton has no such replies
             raise ServerUnreachableError(
                 f"{doing}: a gateway before the server answered in its place: HTTP {reply.status}, "
-                f"{reply.body[:120].decode('utf-8', 'replace')!r}",
+                f"{_beginning(reply)!r}",
                 "the server may or may not have done it: give the gateway more time, or go past it",
             )
         try:
-            message = str(json.loads(reply.body)["error"])
+            message = str(json.loads(bytes(reply.body))["error"])
         except (ValueError, KeyError, TypeError, RecursionError):
             raise self._not_triton(reply) from None
         raise error_from_server(message, doing)
 
     def _not_triton(self, reply: Reply) -> TritonicError:
-        text = reply.body[:120].decode("utf-8", "replace")
         return ServerUnreachableError(
-            f"what answers at {self.url} is not Triton: HTTP {reply.status}, {text!r}",
+            f"what answers at {self.url} is not Triton: HTTP {reply.status}, {_beginning(reply)!r}",
             "check the address, the port (Triton's HTTP port is 8000; its gRPC port, 8001, is for "
             "protocol='grpc') and any proxy between",
         )
+
+
+def _written(engine: Engine, request: Request) -> _Written:
+    label = f"{request.method} {request.path} {request.nbytes} bytes"
+    return _Written(label, engine.write(request), request.nbytes)
+
+
+def _beginning(reply: Reply) -> str:
+    """Return the first words of a reply that is none of Triton's."""
+    return bytes(reply.body[:120]).decode("utf-8", "replace")
 
 
 def _model_path(model: str, version: str) -> str:
@@ -363,34 +394,112 @@ def _region_path(kind: MemoryKind, name: str, action: str) -> str:
     return f"v2/{kind}sharedmemory/region/{quote(name, safe='')}/{action}"
 
 
-def _request_body(request: InferRequest, doing: str) -> tuple[bytes, int | None]:
-    try:
-        body, header_length = InferenceServerClient.generate_request_body(
-            [_infer_input(tensor) for tensor in request.inputs],
-            outputs=[_requested_output(output) for output in request.outputs],
-            request_id=request.request_id,
-            sequence_id=request.sequence_id,
-            sequence_start=request.sequence_start,
-            sequence_end=request.sequence_end,
-            priority=request.priority,
-            parameters=dict(request.parameters) or None,
+class _InputOutline(NamedTuple):
+    """An input as a request's head tells it: with its region, or the bytes that follow."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    place: RegionSlice | int
+
+
+def _outlines(
+    request: InferRequest, sizes: Iterator[int]
+) -> tuple[tuple[_InputOutline, ...], tuple[RequestedOutput, ...]]:
+    """Return what the head of a request tells of its tensors, as keys of a mapping.
+
+    Parameters
+    ----------
+    request
+        The request.
+    sizes
+        Of the tensors that follow it, in bytes.
+    """
+    inputs = tuple(
+        _InputOutline(
+            tensor.name, tensor.datatype, tuple(tensor.shape), tensor.region or next(sizes)
         )
-    except TritonicError:
-        raise
-    except Exception as error:  # the caller's own objects may raise anything
-        raise ArgumentError(
-            f"{doing}: the request cannot be written: {error}",
-            "look at the request's id, sequence, priority and parameters: texts and numbers",
-        ) from error
-    return body, header_length
+        for tensor in request.inputs
+    )
+    return inputs, tuple(request.outputs)
 
 
-def _infer_input(tensor: InputTensor) -> InferInput:
-    made = InferInput(tensor.name, list(tensor.shape), tensor.datatype)
-    if tensor.region is not None:
-        region = tensor.region
-        return made.set_shared_memory(region.name, region.nbytes, region.offset)
-    return made.set_data_from_numpy(_plain(np.asarray(tensor.array)))
+def _has_options(request: InferRequest) -> bool:
+    """Whether a request carries anything besides its tensors."""
+    # The very objects: what a caller gave may be anything, and compare as it likes.
+    options = (
+        request.request_id,
+        request.sequence_id,
+        request.sequence_start,
+        request.sequence_end,
+        request.priority,
+    )
+    none_given = all(map(operator.is_, options, _NO_OPTIONS))
+    return not (none_given and type(request.parameters) is dict and not request.parameters)
+
+
+def _written_inference(
+    engine: Engine,
+    path: str,
+    inputs: Sequence[_InputOutline],
+    outputs: Sequence[RequestedOutput],
+    request: InferRequest = _PLAIN,
+) -> _Written:
+    """Write what comes before the tensors, with the options of `request`."""
+    body, _ = InferenceServerClient.generate_request_body(
+        [_infer_input(tensor) for tensor in inputs],
+        outputs=[_requested_output(output) for output in outputs],
+        request_id=request.request_id,
+        sequence_id=request.sequence_id,
+        sequence_start=request.sequence_start,
+        sequence_end=request.sequence_end,
+        priority=request.priority,
+        parameters=dict(request.parameters) or None,
+    )
+    headers = {"Content-Type": "application/octet-stream"}
+    attached = [tensor.place for tensor in inputs if isinstance(tensor.place, int)]
+    if attached:
+        headers[_HEADER_LENGTH] = str(len(body))
+    return _written(engine, Request("POST", path, headers, bytes(body), sum(attached)))
+
+
+class _AttachedInput(InferInput):  # type: ignore[misc]  # it has no types
+    """An input as tritonclient has it after ``set_data_from_numpy``, without a copy of it all."""
+
+    def __init__(self, name: str, shape: list[int], datatype: str, nbytes: int) -> None:
+        super().__init__(name, shape, datatype)
+        self._parameters["binary_data_size"] = nbytes
+        self._raw_data = b""  # none in the JSON either
+
+
+def _infer_input(tensor: _InputOutline) -> InferInput:
+    name, datatype, shape, place = tensor
+    if isinstance(place, int):
+        return _AttachedInput(name, list(shape), datatype, place)
+    return InferInput(name, list(shape), datatype).set_shared_memory(
+        place.name, place.nbytes, place.offset
+    )
+
+
+def _elements(tensor: InputTensor) -> memoryview:
+    """Return an array's elements as they go over the wire: its own memory, or a copy.
+
+    Raises
+    ------
+    ValueError
+        If the array is not what the request says.
+    """
+    array = np.asarray(tensor.array)
+    if datatype_of(array.dtype) != tensor.datatype or array.shape != tuple(tensor.shape):
+        raise ValueError(
+            f"input {tensor.name!r} is {tensor.datatype} {list(tensor.shape)}, and the array "
+            f"{array.dtype} {list(array.shape)}"
+        )
+    if array.flags.c_contiguous and array.dtype.isnative and array.dtype.kind not in TEXT_KINDS:
+        return array.reshape(-1).view(np.uint8).data
+    elements = np.empty(codec.encoded_nbytes(array), np.uint8).data
+    codec.write(array, elements)
+    return elements
 
 
 def _plain(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -455,14 +564,17 @@ def _infer_reply(reply: Reply, sent_nbytes: int) -> InferReply:
     at = len(reply.body) if length is None else int(length)
     if not 0 <= at <= len(reply.body):
         raise ValueError(f"a header of {at} bytes in a body of {len(reply.body)}")
-    head = _read_head(reply.body[:at])
+    head = _read_head(bytes(reply.body[:at]))
     binary = memoryview(reply.body)
     outputs = {}
     for tensor, nbytes, listed in head.outputs:
         array = None
         if nbytes is not None:
             data = binary[at : at + nbytes]
-            array = codec.decode(data, tensor.datatype, tensor.shape, name=tensor.name)
+            # What is most of a large body keeps it: of less, a copy, which keeps nothing else.
+            own = not binary.readonly and 2 * nbytes > len(binary)
+            read = codec.take if own else codec.decode
+            array = read(data, tensor.datatype, tensor.shape, name=tensor.name)
             at += nbytes
         elif listed is not None:
             array = _listed(tensor, listed)
@@ -495,7 +607,7 @@ def _parse_head(text: bytes) -> _Head:
     return _Head(name, version, request_id, outputs)
 
 
-_read_short_head = lru_cache(maxsize=256)(_parse_head)
+_read_short_head = lru_cache(maxsize=_KEPT)(_parse_head)
 
 
 def _read_output(output: Mapping[str, Any]) -> _Output:
