@@ -22,7 +22,7 @@ shared memory and over the wire; a request that is written once; and a bare sock
     and ``requests``.
 ``crossing``
     From which size on a session is a quarter faster through shared memory than over the wire:
-    ``nbytes``, and the sizes ``below`` and ``above`` between which it lies; or null.
+    ``nbytes``, and the sizes ``below`` and ``above`` between which it was seen to be; or null.
 ``overhead``
     What a session adds to the prepared request: ``nbytes``, ``connections``,
     ``median_ms`` and ``spread_ms`` of the connections' differences, and ``at_hand_ms``,

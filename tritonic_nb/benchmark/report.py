@@ -223,8 +223,8 @@ def _crossing_text(found: Crossing) -> str:
         return f"{ways} at {'every size' if found.size == 0 else 'no size'} that was measured"
     return (
         f"{ways} from about {human_bytes(round(found.size))} on\n"
-        f"  between {human_bytes(round(found.below))} and {human_bytes(round(found.above))}, on a "
-        "straight line over logarithmic axes"
+        f"  the ratio was measured to pass a quarter between {human_bytes(round(found.below))} and "
+        f"{human_bytes(round(found.above))}"
     )
 
 

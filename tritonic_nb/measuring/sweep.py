@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from tritonic_nb import render
 from tritonic_nb.errors import ArgumentError, RestrictedApiError, SharedMemoryError, brief
 from tritonic_nb.measuring.comparison import (
@@ -30,6 +32,8 @@ __all__ = ["CROSSING_RATIO", "Crossing", "Sweep", "checked_sizes", "crossing_of"
 CROSSING_RATIO = 1.25
 """From where on a way is called faster: from a quarter on. Below, the times are much the same."""
 
+_FEWEST_FITTED = 4  # sizes, for a line
+_NEAR = 4  # the crossing by a line lies within so many times of the sizes that it lies between
 _REFINEMENTS = 2  # sizes that are measured besides, around a crossing
 
 
@@ -43,7 +47,8 @@ class Crossing:
         The bytes of all inputs, or the batch; 0 where it is faster at every size, infinite
         where at none.
     below, above
-        The measured sizes between which it lies.
+        The sizes between which the ratio was measured to pass; the crossing, which all sizes
+        together tell, may lie a little beside them.
     """
 
     size: float
@@ -291,7 +296,11 @@ def sweep(
 def crossing_of(sizes: Sequence[float], ratios: Sequence[float]) -> Crossing:
     """Return from which size on a ratio is a quarter and stays so.
 
-    Between two sizes the ratio is taken for a straight line over logarithmic axes.
+    While the bytes cost little beside what every request costs, the ratio of two ways grows in
+    proportion to the size, from what it is without any bytes. So a straight line through all
+    the smaller sizes tells the crossing much better than its two neighbours, between which
+    the ratio is nearly flat. Where that is no good line, it is interpolated between these, over
+    logarithmic axes.
 
     Parameters
     ----------
@@ -306,9 +315,27 @@ def crossing_of(sizes: Sequence[float], ratios: Sequence[float]) -> Crossing:
     if first == 0:
         return Crossing(0.0, 0.0, sizes[0])
     below, above = sizes[first - 1], sizes[first]
+    fitted = _by_line(sizes, ratios, above)
+    if fitted is not None and below / _NEAR <= fitted <= above * _NEAR:
+        return Crossing(fitted, below, above)
     low, high = math.log(ratios[first - 1]), math.log(ratios[first])
     part = (math.log(CROSSING_RATIO) - low) / (high - low)
     return Crossing(math.exp(math.log(below) + part * math.log(above / below)), below, above)
+
+
+def _by_line(sizes: Sequence[float], ratios: Sequence[float], above: float) -> float | None:
+    """Return where a straight line through the smaller sizes reaches the crossing's ratio."""
+    chosen = [
+        (size, ratio)
+        for size, ratio in zip(sizes, ratios, strict=True)
+        if size <= above or ratio <= 2 * CROSSING_RATIO
+    ]
+    if len(chosen) < _FEWEST_FITTED:
+        return None
+    x, y = np.array(chosen).T
+    # Each as sure as the others in proportion to its value.
+    slope, start = np.polyfit(x, y, 1, w=1 / y)
+    return float((CROSSING_RATIO - start) / slope) if slope > 0 else None
 
 
 def _crossings(comparisons: Mapping[int, Comparison]) -> dict[str, Crossing]:
