@@ -21,11 +21,20 @@ from tritonic_nb.transport import Transport, connect
 
 # The tests use ONNX Runtime as a reference; it need not tell anybody.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Or each of the many Pythons that the tests start would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 TEST_URL = os.environ.get("TRITONIC_NB_TEST_URL")
 """An open server with this package's teaching models and the classifier, to use instead."""
 TEST_GRPC_URL = os.environ.get("TRITONIC_NB_TEST_GRPC_URL")
 """The same server's gRPC address."""
+SLEEPER = Path(__file__).parent / "models" / "sleeper"
+
+
+def pytest_collection_finish() -> None:
+    """Have gc.collect(), of which the tests do hundreds, look at the tests' own objects only."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +46,16 @@ def server() -> Iterator[Any]:
     with tritonic_nb.serve() as embedded:
         embedded.add("classifier", tritonic_nb.samples.classifier())
         yield embedded
+
+
+@pytest.fixture(scope="session")
+def sleeper(server: Any) -> str:
+    """The name of a model of that server: one instance, which sleeps for so long as it is told.
+
+    For tests that have a server of their own.
+    """
+    server.add("sleeper", SLEEPER)
+    return "sleeper"
 
 
 @pytest.fixture(scope="session")

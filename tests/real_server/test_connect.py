@@ -11,7 +11,6 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,15 +61,13 @@ input [ { name: "GIVEN", data_type: TYPE_FP32, dims: [ -1 ] } ]
 output [ { name: "SAME", data_type: TYPE_FP32, dims: [ -1 ] },
          { name: "WHO", data_type: TYPE_INT32, dims: [ 1 ] } ]
 """
-SLEEPER = Path(__file__).parents[1] / "models" / "sleeper"
 
 
 @pytest.fixture(scope="module")
-def first(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def first(server: Any, sleeper: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The server of all tests, number 1."""
     folder = tmp_path_factory.mktemp("first") / "teller"
     server.add("teller", python_model(folder, TELLER.replace("NUMBER", "1"), TELLER_CONFIG))
-    server.add("sleeper", SLEEPER)
     return server
 
 

@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -108,11 +107,10 @@ def test_a_model_that_somebody_unloaded_is_loaded_on_demand(
 
 @own_server
 def test_requests_of_several_threads_are_in_flight_together(
-    server: Any, open_session: Open
+    sleeper: str, open_session: Open
 ) -> None:
     """While one thread waits for a slow request, another's is sent, with regions of its own."""
-    server.add("sleeper", Path(__file__).parents[1] / "models" / "sleeper")
-    session = open_session("sleeper")
+    session = open_session(sleeper)
     session.infer(np.array([0], np.float32))
     slept = []
     slow = threading.Thread(
@@ -132,11 +130,10 @@ def test_requests_of_several_threads_are_in_flight_together(
 
 @own_server
 def test_what_a_given_up_request_used_is_let_go_by_itself(
-    server: Any, open_session: Open, transport: Any
+    sleeper: str, open_session: Open, transport: Any
 ) -> None:
     """After a timeout and close() the regions stay registered only until the request has ended."""
-    server.add("sleeper", Path(__file__).parents[1] / "models" / "sleeper")
-    session = open_session("sleeper")
+    session = open_session(sleeper)
     session.infer(np.array([0], np.float32))
     with pytest.raises(ServerTimeoutError):
         session.infer(np.array([4], np.float32), timeout=0.3)
@@ -237,11 +234,10 @@ def test_requests_wait_for_one_another_where_there_is_no_room_for_more(
 
 @own_server
 def test_waiting_for_room_keeps_the_time_limit(
-    server: Any, open_session: Open, monkeypatch: pytest.MonkeyPatch
+    sleeper: str, open_session: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two who wait for a slow third give up in their own time, with the figures."""
-    server.add("sleeper", Path(__file__).parents[1] / "models" / "sleeper")
-    session = open_session("sleeper")
+    session = open_session(sleeper)
     monkeypatch.setattr("tritonic_nb.memory.shm_file.host_space", limited_to(2 * 4096))
     slow = threading.Thread(target=session.infer, args=(np.array([2.5], np.float32),))
     slow.start()
