@@ -31,10 +31,15 @@ TEST_GRPC_URL = os.environ.get("TRITONIC_NB_TEST_GRPC_URL")
 SLEEPER = Path(__file__).parent / "models" / "sleeper"
 
 
-def pytest_collection_finish() -> None:
-    """Have gc.collect(), of which the tests do hundreds, look at the tests' own objects only."""
-    gc.collect()
-    gc.freeze()
+@contextlib.contextmanager
+def brief_server(*models: Any, **options: Any) -> Iterator[tritonic_nb.Server]:
+    """Give a server for a block, where its end is nothing to look at: that takes no second.
+
+    Triton takes more than one for an end in peace, and waits for its connections.
+    """
+    with tritonic_nb.serve(*models, **options) as running:
+        yield running
+        running.stop(0.0)
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +48,7 @@ def server() -> Iterator[Any]:
     if TEST_URL:
         yield TEST_URL
         return
-    with tritonic_nb.serve() as embedded:
+    with brief_server() as embedded:
         embedded.add("classifier", tritonic_nb.samples.classifier())
         yield embedded
 
@@ -123,6 +128,13 @@ def open_session(address: Any, protocol: str) -> Iterator[Callable[..., tritonic
     yield open_one
     for session in opened:
         session.close()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_gc() -> None:
+    """Have gc.collect(), of which some tests do hundreds, look at what their module makes only."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

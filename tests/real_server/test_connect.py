@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import tritonic_nb
-from tests.conftest import TEST_GRPC_URL, TEST_URL
+from tests.conftest import TEST_GRPC_URL, TEST_URL, brief_server
 from tests.hostile_server import Asked, reply, serving
 from tests.model_folders import python_model
 from tritonic_nb.errors import (
@@ -75,7 +75,7 @@ def first(server: Any, sleeper: str, tmp_path_factory: pytest.TempPathFactory) -
 def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Another one, number 2, with some of the models."""
     folder = tmp_path_factory.mktemp("second") / "teller"
-    with tritonic_nb.serve(["identity_fp32"]) as server:
+    with brief_server(["identity_fp32"]) as server:
         server.add("teller", python_model(folder, TELLER.replace("NUMBER", "2"), TELLER_CONFIG))
         yield server
 
@@ -615,7 +615,7 @@ def test_closed_in_the_middle_of_a_move(
 
 def test_the_old_server_is_gone(second: Any, protocol: str) -> None:
     """A session whose server has died goes on elsewhere, at once and without an error."""
-    with tritonic_nb.serve(["identity_fp32"]) as server:
+    with brief_server(["identity_fp32"]) as server:
         session = tritonic_nb.Session(server, "identity_fp32", protocol=protocol)
         for _ in range(2):
             session.infer(SMALL)

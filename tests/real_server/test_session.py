@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 import tritonic_nb
-from tests.conftest import TEST_URL, place_of
+from tests.conftest import TEST_URL, brief_server, place_of
 from tests.model_folders import python_model
 from tritonic_nb import ImageTransform, SharedMemoryType, samples
 from tritonic_nb.errors import (
@@ -695,7 +695,7 @@ def test_a_server_that_hangs_is_given_up_in_time(
 ) -> None:
     """The time limit holds for making regions as well, and the session goes on afterwards."""
     with (
-        tritonic_nb.serve(["simple"]) as server,
+        brief_server(["simple"]) as server,
         tritonic_nb.Session(server, "simple", protocol=protocol) as session,
     ):
         for prepared in (False, True):
@@ -719,7 +719,7 @@ def test_a_server_that_ended_does_not_keep_a_session_from_closing(
     shm_names: Callable[[], set[str]],
 ) -> None:
     """With its server gone a session closes at once, and leaves nothing."""
-    with tritonic_nb.serve(["simple"]) as server:
+    with brief_server(["simple"]) as server:
         session = tritonic_nb.Session(server, "simple", protocol=protocol)
         session.infer(INPUT0=ONES, INPUT1=ONES)
     with pytest.raises(ServerUnreachableError):
