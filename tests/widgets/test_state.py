@@ -19,6 +19,7 @@ from tests.conftest import TEST_URL, brief_server
 from tests.widgets.eventually import eventually
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.memory import SharedMemoryType
+from tritonic_nb.widgets import server_watch
 from tritonic_nb.widgets.state import SessionState
 
 Open = Callable[..., tritonic_nb.Session]
@@ -481,8 +482,9 @@ def test_a_killed_server_is_seen_and_its_return(tmp_path: Any) -> None:
 
 
 @pytest.mark.skipif(bool(TEST_URL), reason="the server that TRITONIC_NB_TEST_URL names is not ours")
-def test_a_server_that_hangs_is_told_and_left(server: Any) -> None:
-    """It is away after some seconds, and the way to another one is free meanwhile."""
+def test_a_server_that_hangs_is_told_and_left(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is away when patience ends, and the way to another one is free meanwhile."""
+    monkeypatch.setattr(server_watch, "_PATIENCE_S", 1.0)
     with (
         brief_server() as hanging,
         hanging.session(model="identity_fp32", shared_memory="none") as session,
