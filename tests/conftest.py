@@ -21,11 +21,25 @@ from tritonic_nb.transport import Transport, connect
 
 # The tests use ONNX Runtime as a reference; it need not tell anybody.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# Or each of the many Pythons that the tests start would compile the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 TEST_URL = os.environ.get("TRITONIC_NB_TEST_URL")
 """An open server with this package's teaching models and the classifier, to use instead."""
 TEST_GRPC_URL = os.environ.get("TRITONIC_NB_TEST_GRPC_URL")
 """The same server's gRPC address."""
+SLEEPER = Path(__file__).parent / "models" / "sleeper"
+
+
+@contextlib.contextmanager
+def brief_server(*models: Any, **options: Any) -> Iterator[tritonic_nb.Server]:
+    """Give a server for a block, where its end is nothing to look at: that takes no second.
+
+    Triton takes more than one for an end in peace, and waits for its connections.
+    """
+    with tritonic_nb.serve(*models, **options) as running:
+        yield running
+        running.stop(0.0)
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +48,19 @@ def server() -> Iterator[Any]:
     if TEST_URL:
         yield TEST_URL
         return
-    with tritonic_nb.serve() as embedded:
+    with brief_server() as embedded:
         embedded.add("classifier", tritonic_nb.samples.classifier())
         yield embedded
+
+
+@pytest.fixture(scope="session")
+def sleeper(server: Any) -> str:
+    """The name of a model of that server: one instance, which sleeps for so long as it is told.
+
+    For tests that have a server of their own.
+    """
+    server.add("sleeper", SLEEPER)
+    return "sleeper"
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +128,13 @@ def open_session(address: Any, protocol: str) -> Iterator[Callable[..., tritonic
     yield open_one
     for session in opened:
         session.close()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_gc() -> None:
+    """Have gc.collect(), of which some tests do hundreds, look at what their module makes only."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -184,7 +184,7 @@ def test_an_interrupt_leaves_nothing(moment: str, later_s: float) -> None:
     """Ctrl-C in any part ends it in words, with status 130, and all regions are gone."""
     before = left_behind()
     with subprocess.Popen(
-        [*COMMAND, "--quick", "--sizes", "4kB,4MB", "--seconds", "2", "--rounds", "4"],
+        [*COMMAND, "--quick", "--sizes", "4kB,4MB", "--seconds", "1", "--rounds", "4"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stderr is not None

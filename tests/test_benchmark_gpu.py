@@ -18,7 +18,7 @@ from cuda.bindings import runtime as real
 from tritonclient.utils import cuda_shared_memory
 
 import tritonic_nb
-from tests.conftest import TEST_URL
+from tests.conftest import TEST_URL, brief_server
 from tests.cuda_relay import Relay, relay
 from tests.fake_cuda import OK, FakeCuda, installed
 from tritonic_nb.benchmark import gpu_ways
@@ -91,7 +91,7 @@ def open_server() -> Iterator[tritonic_nb.Server]:
     """A server whose APIs are open, as one at an address has to be."""
     if TEST_URL:
         pytest.skip("it takes a server of its own")
-    with tritonic_nb.serve([MODEL], protected=False) as server:
+    with brief_server([MODEL], protected=False) as server:
         yield server
         server.stop(0.0)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import tritonic_nb
+from tests.conftest import brief_server
 from tritonic_nb import samples
 from tritonic_nb.memory.shm_file import SHM_DIR
 
@@ -198,7 +199,7 @@ def test_clean_removes_what_the_dead_left_and_tells_it(protocol: str) -> None:
 
 def test_clean_leaves_the_living_alone() -> None:
     """The regions of a session that is open, and its server, are no leftovers."""
-    with tritonic_nb.serve(["simple"], protected=False) as server, server.session() as session:
+    with brief_server(["simple"], protected=False) as server, server.session() as session:
         session.use("simple")
         session.register_inputs()
         done = run("clean", "--url", server.url, "--runtimes", "--dry-run")
@@ -212,7 +213,7 @@ def test_clean_leaves_the_living_alone() -> None:
 
 def test_clean_with_a_header_that_is_none(tmp_path: Path) -> None:
     """Without the header a protected server does not tell, and a file without one is refused."""
-    with tritonic_nb.serve() as server:
+    with brief_server() as server:
         refused = run("clean", "--url", server.url)
         assert refused.returncode == 1
         assert "header" in refused.stderr

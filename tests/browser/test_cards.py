@@ -88,6 +88,7 @@ def test_cards_are_readable_in_both_themes(
     folded.locator("summary").first.click()
     assert not folded.locator("table").first.is_visible()
     assert height != folded.bounding_box()
+    page.execute("session.close(); server.stop(0.0)")  # or the kernel's end takes seconds
     page.shut_down_kernel()
     assert page.console_errors == []
     assert page.foreign_requests() == []

@@ -25,7 +25,7 @@ from tritonic_nb.memory import lifeline
 
 PACKAGE = str(Path(tritonic_nb.__file__).parent)
 FULL = os.environ.get("TRITONIC_NB_FAULTS") == "full"
-STEP = 1 if FULL else 23  # how many lines lie between two interrupts
+STEP = 1 if FULL else 31  # how many lines lie between two interrupts
 
 Open = Callable[..., tritonic_nb.Session]
 SMALL, LARGE = np.ones((4, 4), np.float32), np.ones((400, 400), np.float32)

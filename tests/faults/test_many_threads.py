@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -82,7 +81,7 @@ def test_every_thread_gets_its_own_answer(open_session: Open, record: Record, co
 @BOTH
 @pytest.mark.skipif(bool(TEST_URL), reason="needs a server of its own to add a model to")
 def test_what_a_timed_out_request_writes_is_never_seen(
-    server: Any, open_session: Open, transport: Transport, record: Record
+    sleeper: str, open_session: Open, transport: Transport, record: Record
 ) -> None:
     """After a timeout the server still writes; no other request's result has any of it.
 
@@ -90,8 +89,7 @@ def test_what_a_timed_out_request_writes_is_never_seen(
     another time, with limits that are too short for some. An answer is the time
     that was asked for, and stays it while it is kept without a copy.
     """
-    server.add("sleeper", Path(__file__).parents[1] / "models" / "sleeper")
-    session = open_session("sleeper")
+    session = open_session(sleeper)
     session.infer(np.zeros(1, np.float32))
     threads, turns = 4, times(10, 100)
     good: Counter[str] = Counter()

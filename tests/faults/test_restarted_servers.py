@@ -15,7 +15,7 @@ from fault_processes import BUSY_S, eventually, traces_after
 from fault_table import Record, times
 
 import tritonic_nb
-from tests.conftest import BOTH
+from tests.conftest import BOTH, brief_server
 from tritonic_nb.memory.shm_file import SHM_DIR
 from tritonic_nb.transport import HttpTransport
 
@@ -90,7 +90,7 @@ def test_a_server_that_is_killed_and_restarted_under_load(protocol: str, record:
     slowest_s = 0.0
     pools = set(SHM_DIR.glob(f"tritonic_nb_pool_{os.getpid()}_*"))
     with record("server killed and restarted under load") as row:
-        with tritonic_nb.serve(["identity_uint8"]) as server:
+        with brief_server(["identity_uint8"]) as server:
             session = tritonic_nb.Session(server, "identity_uint8", protocol=protocol)
             with session, Load(session) as load:
                 for _ in range(times(2, 20)):

@@ -984,11 +984,10 @@ def test_a_real_server_forgets_a_killed_kernels_regions(
 
 @pytest.mark.skipif(TEST_URL is not None, reason="the other server has no such model")
 def test_a_real_server_forgets_a_region_when_its_request_has_ended(
-    start: Start, server: Any, finds_server: dict[str, str], transport: Transport
+    start: Start, sleeper: str, finds_server: dict[str, str], transport: Transport
 ) -> None:
     """A kernel that is killed in the middle of a request leaves no registration."""
-    server.add("sleeper", Path(__file__).parents[1] / "models" / "sleeper")
-    transport.load_model("sleeper")
+    transport.load_model(sleeper)
     kernel = start(
         textwrap.dedent(REAL)
         + textwrap.dedent("""

@@ -11,14 +11,13 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tritonic_nb
-from tests.conftest import TEST_GRPC_URL, TEST_URL
+from tests.conftest import TEST_GRPC_URL, TEST_URL, brief_server
 from tests.hostile_server import Asked, reply, serving
 from tests.model_folders import python_model
 from tritonic_nb.errors import (
@@ -62,15 +61,13 @@ input [ { name: "GIVEN", data_type: TYPE_FP32, dims: [ -1 ] } ]
 output [ { name: "SAME", data_type: TYPE_FP32, dims: [ -1 ] },
          { name: "WHO", data_type: TYPE_INT32, dims: [ 1 ] } ]
 """
-SLEEPER = Path(__file__).parents[1] / "models" / "sleeper"
 
 
 @pytest.fixture(scope="module")
-def first(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def first(server: Any, sleeper: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The server of all tests, number 1."""
     folder = tmp_path_factory.mktemp("first") / "teller"
     server.add("teller", python_model(folder, TELLER.replace("NUMBER", "1"), TELLER_CONFIG))
-    server.add("sleeper", SLEEPER)
     return server
 
 
@@ -78,7 +75,7 @@ def first(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Another one, number 2, with some of the models."""
     folder = tmp_path_factory.mktemp("second") / "teller"
-    with tritonic_nb.serve(["identity_fp32"]) as server:
+    with brief_server(["identity_fp32"]) as server:
         server.add("teller", python_model(folder, TELLER.replace("NUMBER", "2"), TELLER_CONFIG))
         yield server
 
@@ -618,7 +615,7 @@ def test_closed_in_the_middle_of_a_move(
 
 def test_the_old_server_is_gone(second: Any, protocol: str) -> None:
     """A session whose server has died goes on elsewhere, at once and without an error."""
-    with tritonic_nb.serve(["identity_fp32"]) as server:
+    with brief_server(["identity_fp32"]) as server:
         session = tritonic_nb.Session(server, "identity_fp32", protocol=protocol)
         for _ in range(2):
             session.infer(SMALL)

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pytest
 
 import tritonic_nb
-from tests.conftest import TEST_URL
+from tests.conftest import SLEEPER, TEST_URL, place_of
 from tests.model_folders import python_model
 from tritonic_nb import samples
 from tritonic_nb.errors import (
@@ -38,7 +38,6 @@ from tritonic_nb.errors import (
 )
 
 Open = Callable[..., tritonic_nb.Session]
-SLEEPER = Path(__file__).parents[1] / "models" / "sleeper"
 
 own_server = pytest.mark.skipif(
     bool(TEST_URL), reason="needs a server of its own to add models to, not TRITONIC_NB_TEST_URL"
@@ -77,13 +76,20 @@ def collect(results: Iterator[tritonic_nb.InferenceResult], given: list[Any]) ->
         given.append(result)
 
 
-@pytest.fixture
-def pair(server: Any, tmp_path: Path, open_session: Open) -> tritonic_nb.Session:
-    """A session with a model of two instances that sleep."""
+@pytest.fixture(scope="module")
+def sleeper_pair(server: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a model of two instances that sleep."""
     code, config = (SLEEPER / "1" / "model.py").read_text(), (SLEEPER / "config.pbtxt").read_text()
     two = f"{config.partition(chr(10))[2]}instance_group [ {{ count: 2 kind: KIND_CPU }} ]"
-    server.add("sleeper_pair", python_model(tmp_path / "sleeper_pair", code, two))
-    session = open_session("sleeper_pair")
+    folder = tmp_path_factory.mktemp("flight") / "sleeper_pair"
+    server.add("sleeper_pair", python_model(folder, code, two))
+    return "sleeper_pair"
+
+
+@pytest.fixture
+def pair(sleeper_pair: str, open_session: Open) -> tritonic_nb.Session:
+    """A session with that model."""
+    session = open_session(sleeper_pair)
     session.infer(seconds(0))
     return session
 
@@ -408,16 +414,16 @@ def test_ctrl_c_stops_a_map_at_once(pair: tritonic_nb.Session) -> None:
         sent.append(time.monotonic())
         signal.pthread_kill(threading.get_ident(), signal.SIGINT)
 
-    timer = threading.Timer(0.4, interrupt)
+    timer = threading.Timer(0.3, interrupt)
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        list(pair.map([seconds(2)] * 6, in_flight=4))
+        list(pair.map([seconds(1.5)] * 12, in_flight=4))
     late = time.monotonic() - sent[0]
     timer.join()
     assert late < 1
     started = time.monotonic()
     assert pair.infer(seconds(0), timeout=30)["SLEPT"].item() == 0
-    # Of six, those four that were on their way were slept, two at a time.
+    # Of twelve, those four that were on their way were slept, two at a time.
     assert time.monotonic() - started < 6
 
 
@@ -440,10 +446,10 @@ def test_close_ends_a_map(server: Any, pair: tritonic_nb.Session) -> None:
 def test_a_time_limit_is_each_item_s(pair: tritonic_nb.Session) -> None:
     """timeout= counts for each item from its turn on; one that is too slow is told by number."""
     with pytest.raises(ServerTimeoutError, match=r"^item 3: .* did not answer within") as told:
-        list(pair.map(map(seconds, [0.2, 0.2, 0.2, 3, 0.2]), in_flight=2, timeout=1.0))
+        list(pair.map(map(seconds, [0.2, 0.2, 0.2, 1.8, 0.2]), in_flight=2, timeout=1.0))
     assert told.value.sent
     pair.infer(seconds(0), timeout=10)
-    time.sleep(2.5)  # until the server lets go of what was given up
+    time.sleep(1)  # until the server lets go of what was given up
 
 
 def test_results_without_a_copy_can_all_be_kept(
@@ -512,17 +518,16 @@ def test_maps_may_run_side_by_side(open_session: Open) -> None:
 # Other processes
 
 
-def run(server: Any, code: str, *, timeout: float = 60) -> tuple[str, float]:
+def run(server: Any, protocol: str, code: str, *, timeout: float = 60) -> tuple[str, float]:
     """Run a program with a session at the server; return what it printed, and its seconds."""
     started = time.monotonic()
-    where = (server, {}) if isinstance(server, str) else (server.url, dict(server.headers))
+    where = place_of(server, protocol)
     start = f"""
         import os, sys, time
         import numpy as np
         import tritonic_nb
-        url, headers = {where!r}
         def opened(model, **options):
-            return tritonic_nb.Session(url, model, headers=headers, load=True, **options)
+            return tritonic_nb.Session(model=model, load=True, **{where!r}, **options)
         def seconds(value):
             return np.array([value], np.float32)
     """
@@ -539,37 +544,41 @@ def run(server: Any, code: str, *, timeout: float = 60) -> tuple[str, float]:
 
 @own_server
 @pytest.mark.parametrize("way", ["submit", "map"])
-def test_an_exit_waits_for_nobody(server: Any, pair: tritonic_nb.Session, way: str) -> None:
+def test_an_exit_waits_for_nobody(
+    server: Any, protocol: str, pair: tritonic_nb.Session, way: str
+) -> None:
     """An interpreter that ends with requests in flight and waiting ends soon, and cleans up.
 
-    In flight is a sleep of 5 s; many others wait.
+    In flight are two sleeps of 4 s; many others wait.
     """
     said, took = run(
         server,
+        protocol,
         f"""
         session = opened("sleeper_pair", in_flight=2)
         session.infer(seconds(0))
         if {way == "submit"}:
-            futures = [session.submit(seconds(5)) for _ in range(20)]
+            futures = [session.submit(seconds(4)) for _ in range(30)]
         else:
-            results = session.map([seconds(0), *[seconds(5)] * 20], progress=False)
+            results = session.map([seconds(0), *[seconds(4)] * 30], progress=False)
             next(results)
         time.sleep(0.3)
         print("pid", os.getpid())
         """,
     )
-    assert took < 12  # 50 s of sleep were asked for
+    assert took < 12  # 60 s of sleep were asked for
     assert "Traceback" not in said
     pid = said.split()[1]
     assert not list(Path("/dev/shm").glob(f"tritonic_nb-{pid}-*"))
-    time.sleep(4)  # until the server has slept, so that the next test finds it idle
+    pair.infer(seconds(0))  # when the server has slept, so that the next test finds it idle
 
 
-def test_a_forked_child_is_refused(server: Any, open_session: Open) -> None:
+def test_a_forked_child_is_refused(server: Any, protocol: str, open_session: Open) -> None:
     """submit(), map() and a map that was begun say so in a forked child, and it can end."""
     open_session("identity_fp32")
     said, _ = run(
         server,
+        protocol,
         """
         session = opened("identity_fp32")
         one = np.ones((1, 1), np.float32)

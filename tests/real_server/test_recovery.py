@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tritonic_nb
-from tests.conftest import TEST_URL
+from tests.conftest import TEST_URL, brief_server
 from tests.test_cli import free_port
 from tritonic_nb.errors import (
     ArgumentError,
@@ -73,7 +73,7 @@ def test_a_server_that_is_away_is_told_at_once_and_nothing_is_lost(
     """Nothing was sent, so the regions stay; a new server on the port answers through them."""
     port = free_port()
     ports: dict[str, Any] = {f"{protocol}_port": port}
-    with tritonic_nb.serve(["simple"], protected=False, **ports):
+    with brief_server(["simple"], protected=False, **ports):
         session = tritonic_nb.Session(f"127.0.0.1:{port}", "simple", load=True, protocol=protocol)
         session.inputs["INPUT0"][:] = 5
         session.inputs["INPUT1"][:] = 2
@@ -84,7 +84,7 @@ def test_a_server_that_is_away_is_told_at_once_and_nothing_is_lost(
         with pytest.raises(ServerUnreachableError):
             session.infer()
     assert time.monotonic() - started < 3
-    with tritonic_nb.serve(protected=False, **ports):
+    with brief_server(protected=False, **ports):
         assert session.infer()["OUTPUT0"][0, 0] == 7  # the model was loaded on demand
         assert shm_names() == names
         session.close()
@@ -108,11 +108,10 @@ def test_a_model_that_somebody_unloaded_is_loaded_on_demand(
 
 @own_server
 def test_requests_of_several_threads_are_in_flight_together(
-    server: Any, open_session: Open
+    sleeper: str, open_session: Open
 ) -> None:
     """While one thread waits for a slow request, another's is sent, with regions of its own."""
-    server.add("sleeper", Path(__file__).parents[1] / "models" / "sleeper")
-    session = open_session("sleeper")
+    session = open_session(sleeper)
     session.infer(np.array([0], np.float32))
     slept = []
     slow = threading.Thread(
@@ -132,11 +131,10 @@ def test_requests_of_several_threads_are_in_flight_together(
 
 @own_server
 def test_what_a_given_up_request_used_is_let_go_by_itself(
-    server: Any, open_session: Open, transport: Any
+    sleeper: str, open_session: Open, transport: Any
 ) -> None:
     """After a timeout and close() the regions stay registered only until the request has ended."""
-    server.add("sleeper", Path(__file__).parents[1] / "models" / "sleeper")
-    session = open_session("sleeper")
+    session = open_session(sleeper)
     session.infer(np.array([0], np.float32))
     with pytest.raises(ServerTimeoutError):
         session.infer(np.array([4], np.float32), timeout=0.3)
@@ -174,12 +172,12 @@ def test_auto_goes_over_the_wire_when_a_new_server_refuses_regions(protocol: str
     """A server that comes back without shared memory for us is no end: tensors go by wire."""
     port = free_port()
     ports: dict[str, Any] = {f"{protocol}_port": port}
-    with tritonic_nb.serve(["simple"], protected=False, **ports):
+    with brief_server(["simple"], protected=False, **ports):
         session = tritonic_nb.Session(
             f"127.0.0.1:{port}", "simple", shared_memory="auto", protocol=protocol
         )
         assert session.infer(INPUT0=ONES, INPUT1=ONES).shared_nbytes == 256
-    with tritonic_nb.serve(["simple"], **ports), session:
+    with brief_server(["simple"], **ports), session:
         result = session.infer(INPUT0=ONES, INPUT1=ONES)
         assert result["OUTPUT0"][0, 0] == 2
         assert result.shared_nbytes == 0
@@ -204,8 +202,10 @@ def limited_to(nbytes: int) -> Callable[[], Space]:
     """Return what tells of a /dev/shm that has room for so many bytes of our regions."""
 
     def told() -> Space:
-        mine = SHM_DIR.glob(f"tritonic_nb-{os.getpid()}-*")
-        free = nbytes - sum(path.stat().st_size for path in mine)
+        free = nbytes
+        for path in SHM_DIR.glob(f"tritonic_nb-{os.getpid()}-*"):
+            with contextlib.suppress(FileNotFoundError):  # another thread removes one meanwhile
+                free -= path.stat().st_size
         return Space(max(0, free), nbytes, 10**12, "the machine's memory")
 
     return told
@@ -237,11 +237,10 @@ def test_requests_wait_for_one_another_where_there_is_no_room_for_more(
 
 @own_server
 def test_waiting_for_room_keeps_the_time_limit(
-    server: Any, open_session: Open, monkeypatch: pytest.MonkeyPatch
+    sleeper: str, open_session: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two who wait for a slow third give up in their own time, with the figures."""
-    server.add("sleeper", Path(__file__).parents[1] / "models" / "sleeper")
-    session = open_session("sleeper")
+    session = open_session(sleeper)
     monkeypatch.setattr("tritonic_nb.memory.shm_file.host_space", limited_to(2 * 4096))
     slow = threading.Thread(target=session.infer, args=(np.array([2.5], np.float32),))
     slow.start()

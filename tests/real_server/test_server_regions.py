@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ from tritonic_nb.memory.shm_file import KEY_PREFIX, SHM_DIR
 from tritonic_nb.monitoring.events import EventRecord
 
 Open = Callable[..., Session]
-SLEEPER = Path(__file__).parents[1] / "models" / "sleeper"
 ONES = np.ones((1, 16), np.int32)
 own_server = pytest.mark.skipif(
     bool(TEST_URL), reason="the server of TRITONIC_NB_TEST_URL has no such model, or keeps nothing"
@@ -161,11 +159,10 @@ def test_the_array_of_one_input_is_not_sent_any_more(open_session: Open) -> None
 
 @own_server
 def test_a_request_in_flight_keeps_its_region(
-    server: Any, open_session: Open, transport: Any
+    sleeper: str, open_session: Open, transport: Any
 ) -> None:
     """A request in flight is answered rightly, and its region goes when it has ended."""
-    server.add("sleeper", SLEEPER)
-    session = open_session("sleeper")
+    session = open_session(sleeper)
     future = session.submit(np.array([0.7], np.float32))
     while not any(region.direction == "output" for region in session.regions):
         assert not future.done()

@@ -644,13 +644,12 @@ def test_the_wrong_port_is_told(server: Any) -> None:
 
 
 @pytest.mark.skipif(bool(TEST_URL), reason="needs a server of its own to add a model to")
-def test_closing_lets_calls_under_way_end(server: Any) -> None:
+def test_closing_lets_calls_under_way_end(server: Any, sleeper: str) -> None:
     """A thread that waits for a slow model gets its answer, and the transport works on."""
-    server.add("sleeper", Path(__file__).parents[1] / "models" / "sleeper")
     transport = GrpcTransport(server.grpc_url, server.headers)
-    transport.load_model("sleeper")
+    transport.load_model(sleeper)
     given = InputTensor("SECONDS", "FP32", (1,), np.array([0.7], np.float32))
-    request = transport.prepare(InferRequest("sleeper", "", [given], [RequestedOutput("SLEPT")]))
+    request = transport.prepare(InferRequest(sleeper, "", [given], [RequestedOutput("SLEPT")]))
     slept: list[Any] = []
     slow = threading.Thread(
         target=lambda: slept.append(transport.infer(request, 10).outputs["SLEPT"].array)
@@ -659,7 +658,7 @@ def test_closing_lets_calls_under_way_end(server: Any) -> None:
     time.sleep(0.3)
     transport.close()
     transport.close()
-    assert transport.model_ready("sleeper")
+    assert transport.model_ready(sleeper)
     slow.join()
     assert slept[0] == np.float32(0.7)
     transport.close()

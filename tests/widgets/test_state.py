@@ -15,10 +15,11 @@ import pytest
 from ipywidgets.widgets.widget import _instances
 
 import tritonic_nb
-from tests.conftest import TEST_URL
+from tests.conftest import TEST_URL, brief_server
 from tests.widgets.eventually import eventually
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.memory import SharedMemoryType
+from tritonic_nb.widgets import server_watch
 from tritonic_nb.widgets.state import SessionState
 
 Open = Callable[..., tritonic_nb.Session]
@@ -147,7 +148,7 @@ def test_an_unknown_model_is_a_problem_of_the_models_part(
 @pytest.mark.skipif(bool(TEST_URL), reason="the server that TRITONIC_NB_TEST_URL names is not ours")
 def test_of_hundreds_of_models_an_error_names_some() -> None:
     """The list offers all of them; what is said of an unknown one stays short."""
-    with tritonic_nb.serve() as server:
+    with brief_server() as server:
         for number in range(300):
             folder = Path(str(server.repository)) / f"model_{number:03}"
             (folder / "1").mkdir(parents=True)
@@ -460,7 +461,7 @@ def test_a_closed_session_is_told_at_once(watched: Callable[..., SessionState]) 
 @pytest.mark.skipif(bool(TEST_URL), reason="the server that TRITONIC_NB_TEST_URL names is not ours")
 def test_a_killed_server_is_seen_and_its_return(tmp_path: Any) -> None:
     """It does not answer: the state says so, with an event; restarted, all works again."""
-    with tritonic_nb.serve() as server, server.session(model="identity_fp32") as session:
+    with brief_server() as server, server.session(model="identity_fp32") as session:
         state = SessionState(session, session._events)
         state.look()
         session.infer(one())
@@ -481,10 +482,11 @@ def test_a_killed_server_is_seen_and_its_return(tmp_path: Any) -> None:
 
 
 @pytest.mark.skipif(bool(TEST_URL), reason="the server that TRITONIC_NB_TEST_URL names is not ours")
-def test_a_server_that_hangs_is_told_and_left(server: Any) -> None:
-    """It is away after some seconds, and the way to another one is free meanwhile."""
+def test_a_server_that_hangs_is_told_and_left(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is away when patience ends, and the way to another one is free meanwhile."""
+    monkeypatch.setattr(server_watch, "_PATIENCE_S", 1.0)
     with (
-        tritonic_nb.serve() as hanging,
+        brief_server() as hanging,
         hanging.session(model="identity_fp32", shared_memory="none") as session,
     ):
         state = SessionState(session, session._events)
