@@ -92,7 +92,7 @@ def test_a_crossing_lies_where_the_ratio_is_a_quarter() -> None:
 
 
 def test_a_crossing_is_told_by_all_the_smaller_sizes() -> None:
-    """Times of a fixed part and one in proportion, with noise of 2 %: it is right to a half in 95 of 100."""
+    """Of a fixed part and one in proportion, with noise of 2 %: right to a half in 90 of 100."""
     noise = np.random.default_rng(3)
     sizes = [1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 4e6]
     ratios = np.array([(350 + size / 1000 * 2) / (300 + size / 1000 * 0.2) for size in sizes])
