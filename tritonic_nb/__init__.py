@@ -6,6 +6,7 @@ Start with :func:`serve` and :class:`Session`; `README.md` has an example.
 from __future__ import annotations
 
 from tritonic_nb import samples
+from tritonic_nb.diagnosis import Diagnosis, doctor
 from tritonic_nb.differences import Difference, ResultDifference, diff
 from tritonic_nb.errors import TritonicError
 from tritonic_nb.frames import FrameSource
@@ -26,6 +27,7 @@ __all__ = [
     "Advice",
     "Comparison",
     "DeviceArray",
+    "Diagnosis",
     "Difference",
     "Explanation",
     "FrameSource",
@@ -45,6 +47,7 @@ __all__ = [
     "TritonicError",
     "__version__",
     "diff",
+    "doctor",
     "monitor",
     "picture",
     "samples",

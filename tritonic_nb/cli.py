@@ -1,4 +1,4 @@
-"""The command ``tritonic-nb``: prepare, serve, demo, compare, clean."""
+"""The command ``tritonic-nb``: prepare, serve, demo, compare, doctor, clean."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from tritonic_nb import __version__, samples
 from tritonic_nb.cli_compare import add_compare, run_compare
+from tritonic_nb.diagnosis import doctor
 from tritonic_nb.errors import ArgumentError, TritonicError
 from tritonic_nb.images import ImageTransform, load_image
 from tritonic_nb.leftovers import Leftovers, find_leftovers
@@ -110,6 +111,22 @@ def _parser() -> argparse.ArgumentParser:
     compared.set_defaults(
         command=lambda given: run_compare(given, _models, _headers_of(given.headers_file))
     )
+
+    checked = commands.add_parser(
+        "doctor", help="check what a session needs, and tell what to do where something is missing"
+    )
+    checked.add_argument(
+        "--url", metavar="HOST:PORT", help="a server to check, instead of an embedded one"
+    )
+    checked.add_argument("--model", metavar="NAME", help="one of its models, to run once each way")
+    checked.add_argument(
+        "--headers-file",
+        type=Path,
+        metavar="FILE",
+        help="the header that the server demands, as `serve --headers-file` wrote it",
+    )
+    checked.add_argument("--json", action="store_true", help="print the checks as JSON")
+    checked.set_defaults(command=_doctor)
 
     cleaned = commands.add_parser(
         "clean", help="remove what dead notebooks and servers left in /dev/shm and elsewhere"
@@ -255,6 +272,13 @@ def _demo(options: argparse.Namespace) -> int:
             _print_regions(session)
             _print_comparison(session, transform(image))
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    headers = _headers_of(options.headers_file) or None
+    found = doctor(options.url, model=options.model, headers=headers)
+    print(json.dumps(found.document(), indent=2) if options.json else found)
+    return 0 if found.healthy else 1
 
 
 def _clean(options: argparse.Namespace) -> int:

@@ -13,9 +13,10 @@ from tritonic_nb.memory.cudart import device_uuids
 from tritonic_nb.memory.device_array import DeviceArray, Tensor
 from tritonic_nb.memory.listing import RegionListing
 from tritonic_nb.memory.region import Region, RegionDescriptor, SharedMemoryType
-from tritonic_nb.memory.space import Space, host_space
+from tritonic_nb.memory.space import HOW_TO_ENLARGE, Space, host_space
 
 __all__ = [
+    "HOW_TO_ENLARGE",
     "PAGE_NBYTES",
     "CopyStream",
     "DeviceArray",

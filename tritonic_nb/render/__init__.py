@@ -16,7 +16,7 @@ from tritonic_nb.render.image import blend, overlay, show
 from tritonic_nb.render.kinds import KINDS, Guess
 from tritonic_nb.render.markup import Rich
 from tritonic_nb.render.overlay import Source
-from tritonic_nb.render.picture import Picture, display, in_notebook
+from tritonic_nb.render.picture import Picture, display, display_bundle, in_notebook
 from tritonic_nb.render.plot import bars, top
 from tritonic_nb.render.progress import Progress
 from tritonic_nb.render.reprs import Cell, Described, Description, Table, card, line, plain
@@ -53,6 +53,7 @@ __all__ = [
     "compare",
     "crossing",
     "display",
+    "display_bundle",
     "figures",
     "guess",
     "human_bytes",

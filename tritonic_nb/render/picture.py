@@ -14,7 +14,7 @@ from tritonic_nb.render.markup import escape, fill, offered, shown
 if TYPE_CHECKING:  # Matplotlib is imported when something is drawn
     from matplotlib.figure import Figure
 
-__all__ = ["Picture", "data_uri", "display", "in_notebook"]
+__all__ = ["Picture", "data_uri", "display", "display_bundle", "in_notebook"]
 
 
 class Drawn(Protocol):
@@ -129,6 +129,14 @@ def display(thing: object) -> None:
         ipython_display.display(thing)  # type: ignore[no-untyped-call]
     else:
         print(thing)
+
+
+def display_bundle(bundle: Any) -> None:
+    """Show what an object's ``_repr_mimebundle_`` gave, with or without metadata."""
+    from IPython import display as ipython_display
+
+    data, metadata = bundle if isinstance(bundle, tuple) else (bundle, None)
+    ipython_display.display(data, metadata=metadata, raw=True)  # type: ignore[no-untyped-call]
 
 
 def data_uri(file: bytes, kind: str = "image/png") -> str:

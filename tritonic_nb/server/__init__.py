@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from tritonic_nb.server.process import Server, serve
 from tritonic_nb.server.repository import NVIDIA_EXAMPLES
-from tritonic_nb.server.runtime import prepare
+from tritonic_nb.server.runtime import is_prepared, prepare
 
-__all__ = ["NVIDIA_EXAMPLES", "Server", "prepare", "serve"]
+__all__ = ["NVIDIA_EXAMPLES", "Server", "is_prepared", "prepare", "serve"]

@@ -41,6 +41,7 @@ from tritonic_nb.server.locate import (
 __all__ = [
     "Runtime",
     "cache_folder",
+    "is_prepared",
     "old_runtimes",
     "prepare",
     "print_progress",
@@ -261,6 +262,11 @@ def prepare(progress: Callable[[str], None] | None = print_progress) -> Runtime:
             "make room or give the right to write there, or set TRITONIC_NB_CACHE to another "
             "folder",
         ) from error
+
+
+def is_prepared() -> bool:
+    """Whether an environment is there already, so that nothing has to be downloaded."""
+    return find_prepared(cache_folder()) is not None
 
 
 def find_prepared(cache: Path) -> Runtime | None:
