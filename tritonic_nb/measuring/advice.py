@@ -209,7 +209,7 @@ def _about_outputs(  # noqa: PLR0917
         text = f"too few rounds to tell whether the {nbytes} belong in regions"
         return [Recommendation("outputs", text)]
     if not ratio.matters:
-        text = f"no difference worth speaking of between regions and the wire for the {nbytes}"
+        text = f"no difference between regions and the wire can be told for the {nbytes}"
         return [Recommendation("outputs", f"{text} ({ratio} times as fast on the wire)")]
     if ratio.value < 1:
         times = times_text(1 / ratio.value)
