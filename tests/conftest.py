@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,10 @@ from tritonic_nb.transport import Transport, connect
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 # Or each of the many Pythons that the tests start would compile the package anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Who starts the tests in the background of a shell has them ignore Ctrl-C, which some send.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEST_URL = os.environ.get("TRITONIC_NB_TEST_URL")
 """An open server with this package's teaching models and the classifier, to use instead."""

@@ -18,7 +18,15 @@ from tests.conftest import TEST_URL
 from tests.hostile_server import Asked, reply, serving
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.memory import host_space
-from tritonic_nb.monitoring import Device, DeviceHolder, Devices, NvmlReason, Source, sources
+from tritonic_nb.monitoring import (
+    Device,
+    DeviceHolder,
+    Devices,
+    NvmlReason,
+    Source,
+    descendants,
+    sources,
+)
 from tritonic_nb.monitoring.triton_metrics import (
     Metric,
     checked_metrics_url,
@@ -85,7 +93,7 @@ def test_the_machine_tells_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     told = values(sources.machine_source())
     assert told["memory/total"] == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 0 < told["memory/used"] < told["memory/total"]
-    monkeypatch.setattr(sources, "_text", lambda _: "")
+    monkeypatch.setattr(sources, "file_text", lambda _: "")
     assert "/proc/meminfo" in reason(sources.machine_source())
     assert "/proc" in reason(sources.process_source(None))
 
@@ -113,12 +121,12 @@ def test_a_servers_processes_count_together() -> None:
     ) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
-        found = set(sources._descendants(ME))
+        found = set(descendants(ME))
         assert child.pid in found
-        assert len(set(sources._descendants(child.pid))) == 1
+        assert len(set(descendants(child.pid))) == 1
         assert values(source)["resident/models"] > 10 * MIB
         child.communicate("")
-    assert child.pid not in set(sources._descendants(ME))
+    assert child.pid not in set(descendants(ME))
     assert "tritonic_nb.serve()" in reason(sources.model_source(None))
 
 

@@ -12,7 +12,7 @@ from tritonic_nb.render import human_ms
 from tritonic_nb.render.human import figures
 from tritonic_nb.render.measured import wrapped
 from tritonic_nb.render.plot import text_width
-from tritonic_nb.render.scales import LogScale, is_power
+from tritonic_nb.render.scales import LinearScale, LogScale, is_power
 
 
 @given(st.floats(1e-9, 1e9), st.floats(1, 1e12), st.floats(12, 60))
@@ -73,3 +73,11 @@ def test_a_number_stays_with_its_unit() -> None:
     assert wrapped(text, text_width("Where the time of one request goes: 602", size=8.5)) == [
         "Where the time of one request goes:", "602 kB in",
     ]  # fmt: skip
+
+
+@given(st.floats(5e-324, 1e300))
+def test_a_linear_axis_has_a_number_whatever_its_end_is(high: float) -> None:
+    """However small; within its ends."""
+    found = LinearScale(0.0, high, 0, 400).steps(60)
+    assert found
+    assert all(0 <= value <= high * 1.0001 for value in found)

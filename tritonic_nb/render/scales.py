@@ -13,6 +13,7 @@ from typing import Any
 
 __all__ = ["LinearScale", "LogScale", "apart", "is_power", "round_numbers"]
 
+_SMALLEST = 1e-300
 _DIGITS = ((1, 2, 3, 4, 5, 6, 7, 8, 9), (1, 2, 5), (1, 2, 3, 5), (1,))
 
 
@@ -33,6 +34,8 @@ class LinearScale:
     def steps(self, least_px: float) -> list[float]:
         """Return round numbers that are at least so many pixels apart."""
         wanted = (self.high - self.low) * least_px / abs(self.end - self.start)
+        if wanted < _SMALLEST:  # a power of ten below it would be 0
+            return [self.low]
         power = 10.0 ** math.floor(math.log10(wanted))
         step = next(power * each for each in (1, 2, 5, 10) if power * each >= wanted * 0.999)
         first = math.ceil(self.low / step - 1e-6)
