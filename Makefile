@@ -18,7 +18,7 @@ GPU_PYTHON = $(BIN)/python
 GPU_READY = gpu-ready
 endif
 
-.PHONY: lab test test-gpu faults bench bench-gpu gpu-ready lint browser clean
+.PHONY: lab test test-gpu faults bench bench-gpu gpu-ready lint browser binder-check clean
 
 lab: .venv/lab
 	$(BIN)/tritonic-nb prepare
@@ -65,6 +65,11 @@ lint: .venv/test
 # The browser tests need a Chromium. Where it cannot be installed they are skipped, and say so.
 browser:
 	@sh tests/browser/install.sh
+
+# What mybinder.org would do with binder/, without Docker: the build, and the notebooks in a pod
+# of 64 MB of /dev/shm, 2 GB of memory and no network. As root; three minutes.
+binder-check:
+	@sh tests/binder/check.sh
 
 .venv/lab: pyproject.toml | .venv/pip
 	$(BIN)/python -m pip install --quiet --editable '.[lab]'
