@@ -119,7 +119,7 @@ def _check_contrast(page: NotebookPage) -> None:
 def _region_files(page: NotebookPage) -> list[Path]:
     """Read from the notebook's output which files the session had in /dev/shm."""
     files = re.findall(rf"{SHM}/\S+", "\n".join(page.output_texts()))
-    assert len(files) == 6  # four of the classifier, two of the comparison
+    assert len(files) == 5  # four of the classifier, the input of the model that echoes
     return [Path(file) for file in files]
 
 
