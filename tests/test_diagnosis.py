@@ -43,7 +43,7 @@ def test_a_server_opens_a_region_and_runs_a_model(server: Any) -> None:
     found = tritonic_nb.doctor(place["server"], model="simple", headers=place["headers"])
     told = checks(found)
     assert found.healthy, found
-    assert told["server"].found.startswith("Triton ")
+    assert told["server"].found.startswith("triton 2.")
     assert "opened a region of this machine's /dev/shm" in told["system shared memory"].found
     assert told["cuda shared memory"].status == "note"
     assert "the wire" in told["model simple"].found
@@ -116,4 +116,5 @@ def test_a_full_dev_shm_is_found() -> None:
     status, found, remedy = done.stdout.splitlines()
     assert status == "failed"
     assert found.startswith("21 MB, 2.1 MB free")
+    assert "size=20480k" in found
     assert "--shm-size" in remedy

@@ -250,11 +250,11 @@ def _shm() -> tuple[str, str, str]:
 
 def _mounted() -> str:
     """Tell how /dev/shm is mounted: ``noexec`` does no harm, as nobody runs what lies there."""
-    for line in _MOUNTS.read_text(errors="replace").splitlines():
-        fields = line.split()
-        if len(fields) > 3 and fields[1] == _SHM_DIR:
-            return f"as {fields[2]} ({fields[3]})"
-    return "with the root file system"
+    lines = [line.split() for line in _MOUNTS.read_text(errors="replace").splitlines()]
+    mounts = [fields for fields in lines if len(fields) > 3 and fields[1] == _SHM_DIR]
+    if not mounts:
+        return "with the root file system"
+    return f"as {mounts[-1][2]} ({mounts[-1][3]})"  # the last one lies above the others
 
 
 def _memory() -> tuple[str, str, str]:
@@ -309,7 +309,7 @@ def _of_server(
             ready = sum(each.state == "READY" for each in session.models())
             return (
                 "ok",
-                f"Triton {session.server_version} at {session.url}, {ready} models ready",
+                f"{session.server_version} at {session.url}, {ready} models ready",
                 "",
             )
 
