@@ -218,7 +218,7 @@ def _crossing_document(found: Crossing | None) -> dict[str, float] | None:
 
 
 def _crossing_text(found: Crossing) -> str:
-    ways = "A session through shared memory is a quarter faster than over the wire"
+    ways = "A session in shared memory is a quarter faster than over the wire"
     if not found.found:
         return f"{ways} at {'every size' if found.size == 0 else 'no size'} that was measured"
     return (
