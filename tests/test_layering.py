@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "tritonic_nb"
 # What each part may import of this package, as ARCHITECTURE.md draws it.
 ALLOWED = {
     "errors": set(),
+    "arguments": {"errors"},
     "attribute": set(),
     "samples": {"errors"},
     "render": {"errors"},
@@ -53,15 +54,15 @@ ALLOWED = {
         "result", "routine", "sizes", "tensors", "transport", "views", "watching", "workers",
     },
     "benchmark": {
-        "errors", "measuring", "memory", "regions", "render", "samples", "server", "session",
-        "tensors", "transport",
+        "arguments", "errors", "measuring", "memory", "regions", "render", "samples", "server",
+        "session", "tensors", "transport",
     },
     "__main__": {"cli"},
     "diagnosis": {
         "choice", "errors", "leftovers", "memory", "monitoring", "render", "server", "session",
         "transport",
     },
-    "cli_compare": {"errors", "measuring", "render", "server", "session"},
+    "cli_compare": {"arguments", "errors", "measuring", "render", "server", "session"},
     "cli": {
         "__version__", "cli_compare", "diagnosis", "errors", "images", "leftovers", "memory",
         "monitoring", "render", "result", "samples", "server", "session", "transport",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
+from tritonic_nb.arguments import check_file, seconds
 from tritonic_nb.errors import ArgumentError
 from tritonic_nb.measuring import WAYS, Comparison, Sweep
 from tritonic_nb.render import parsed_bytes
@@ -20,7 +21,6 @@ __all__ = ["add_compare", "run_compare"]
 
 _SECONDS = 10.0
 _SWEEP_SECONDS = 30.0
-_LONGEST_S = 3600.0
 
 Words: TypeAlias = Callable[[list[str]], tuple[list[str], dict[str, str]]]
 """Tells names of teaching models from files."""
@@ -61,7 +61,7 @@ def add_compare(
     )
     parser.add_argument(
         "--seconds",
-        type=_seconds,
+        type=seconds,
         metavar="S",
         help=f"at most (default: {_SECONDS:g}; with several sizes {_SWEEP_SECONDS:g})",
     )
@@ -85,11 +85,7 @@ def run_compare(options: argparse.Namespace, words: Words, headers: Mapping[str,
         What the server demands.
     """
     for path in (options.plot, Path(options.json) if options.json not in (None, "-") else None):
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise ArgumentError(
-                f"{path} cannot be written: it is a folder, or not in a folder that is there",
-                "name a file in a folder of yours",
-            )
+        check_file(path)
     with _session(options, words, headers) as session:
         found = _measured(session, options)
     document = json.dumps(found.document(), indent=2, allow_nan=False)
@@ -147,13 +143,3 @@ def _batches(text: str) -> list[int]:
     if not all(each.isdecimal() and int(each) > 0 for each in parts):
         raise argparse.ArgumentTypeError(f"{text!r} are no batches: give numbers such as 1,2,4")
     return [int(each) for each in parts]
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= _LONGEST_S:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return seconds

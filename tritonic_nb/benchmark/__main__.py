@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from tritonic_nb.arguments import check_file, seconds
 from tritonic_nb.benchmark.interrupts import handled
 from tritonic_nb.benchmark.plot import plot
 from tritonic_nb.benchmark.run import FULL, QUICK, Amount, run
@@ -24,7 +24,6 @@ __all__ = ["main"]
 
 _Amount = TypeVar("_Amount", Amount, "GpuAmount")
 _MOST_NBYTES = 2**30
-_LONGEST_S = 86_400.0
 _MOST_ROUNDS = 10_000
 
 
@@ -45,11 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _checked(_parser(), arguments)
     try:
         for path in (options.json, options.plot):
-            _check_file(path)
+            check_file(path)
         if options.markdown is not None:
             # Its name in a folder is known only when the device is.
             is_folder = options.markdown.is_dir()
-            _check_file(options.markdown / "x" if is_folder else options.markdown)
+            check_file(options.markdown / "x" if is_folder else options.markdown)
         with handled():
             if options.monitor:
                 _run_monitor()
@@ -131,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of the tensors, such as 4096,602112,24MB (kB and MB are decimal)",
     )
     parser.add_argument(
-        "--seconds", type=_seconds, metavar="S", help="for the rounds of all sizes together"
+        "--seconds", type=seconds, metavar="S", help="for the rounds of all sizes together"
     )
     parser.add_argument(
         "--rounds", type=_rounds, metavar="N", help="at most, for each size; a connection each"
@@ -211,16 +210,6 @@ def _size(text: str) -> int:
     return nbytes
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= _LONGEST_S:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return seconds
-
-
 def _device(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no device's number from 0")
@@ -231,15 +220,6 @@ def _rounds(text: str) -> int:
     if not text.isdecimal() or not 0 < int(text) <= _MOST_ROUNDS:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of rounds from 1")
     return int(text)
-
-
-def _check_file(path: Path | None) -> None:
-    """Refuse now what could not be written after some minutes."""
-    if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
-        raise ArgumentError(
-            f"{path} cannot be written: it is a folder, or not in a folder of yours",
-            "name a file in a folder that you may write to",
-        )
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from tritonic_nb.measuring.estimates import Ratio, times_text
 from tritonic_nb.measuring.lane import Bench, Lane
 from tritonic_nb.measuring.resized import on_host
 from tritonic_nb.measuring.rounds import Effort, Track, ratios, run_rounds
+from tritonic_nb.measuring.way import way_called
 from tritonic_nb.render import Contender, Progress, figures, human_bytes, versus
 from tritonic_nb.result import InferenceResult
 
@@ -123,14 +124,7 @@ class Comparison(render.Described):
 
     def __getitem__(self, name: str) -> Measured:
         """Return what was measured of a way."""
-        for way in self.ways:
-            if way.name == name:
-                return way
-        raise ArgumentError(
-            f"way {brief(name)} was not measured"
-            + (f": {self.left_out[name]}" if name in self.left_out else ""),
-            f"there are {', '.join(way.name for way in self.ways)}",
-        )
+        return way_called(name, self.ways, self.left_out)
 
     @property
     def fastest(self) -> str | None:

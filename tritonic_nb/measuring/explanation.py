@@ -16,6 +16,7 @@ from tritonic_nb.measuring.comparison import ended_text
 from tritonic_nb.measuring.counters import Counters, ServerTimes
 from tritonic_nb.measuring.lane import Bench, Lane
 from tritonic_nb.measuring.tracing import Traced, trace_log
+from tritonic_nb.measuring.way import way_called
 from tritonic_nb.render import Progress, RequestTimeline, Stage, figures, human_bytes, waterfall
 from tritonic_nb.result import InferenceResult
 
@@ -135,14 +136,7 @@ class Explanation(render.Described):
 
     def __getitem__(self, name: str) -> ExplainedWay:
         """Return a way by its name."""
-        for way in self.ways:
-            if way.name == name:
-                return way
-        raise ArgumentError(
-            f"way {brief(name)} was not explained"
-            + (f": {self.left_out[name]}" if name in self.left_out else ""),
-            f"there are {', '.join(way.name for way in self.ways)}",
-        )
+        return way_called(name, self.ways, self.left_out)
 
     @property
     def sentence(self) -> str:

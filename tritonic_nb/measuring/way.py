@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from tritonic_nb.errors import ArgumentError, brief
 from tritonic_nb.memory import SharedMemoryType
 
-__all__ = ["WAYS", "Way", "named_ways"]
+__all__ = ["WAYS", "Way", "named_ways", "way_called"]
 
 WAYS = ("none", "system", "cuda")
 """Every way on which inputs and outputs travel alike."""
@@ -98,6 +98,41 @@ def named_ways(given: Any) -> dict[str, Way]:
     if not 1 <= len(parsed) <= _MOST_WAYS:
         raise ArgumentError(f"{len(parsed)} ways were given", f"give 1 to {_MOST_WAYS}")
     return _by_name(parsed)
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_N = TypeVar("_N", bound=_Named)
+
+
+def way_called(name: Any, ways: Sequence[_N], left_out: Mapping[str, str]) -> _N:
+    """Return what was found of a way, by its name.
+
+    Parameters
+    ----------
+    name
+        The name.
+    ways
+        What was found of each.
+    left_out
+        Why others were not looked at.
+
+    Raises
+    ------
+    ArgumentError
+        If there is none of that name.
+    """
+    for way in ways:
+        if way.name == name:
+            return way
+    why = left_out.get(name) if isinstance(name, str) else None
+    raise ArgumentError(
+        f"way {brief(name)} was not measured{f': {why}' if why else ''}",
+        f"there are {', '.join(way.name for way in ways)}",
+    )
 
 
 def _by_name(ways: Sequence[Way]) -> dict[str, Way]:
