@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from tritonic_nb.errors import ArgumentError
 
 __all__ = ["check_file", "seconds"]
 
-_LONGEST_S = 3600.0
 
+def seconds(most: float) -> Callable[[str], float]:
+    """Return what reads a number of seconds above 0 and up to `most`.
 
-def seconds(text: str) -> float:
-    """Return a number of seconds above 0 and up to an hour.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        If it is none.
+    It raises :class:`argparse.ArgumentTypeError` for what is none.
     """
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number <= _LONGEST_S:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of seconds above 0 and up to {_LONGEST_S:g}"
-        )
-    return number
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = 0.0
+        if not 0 < number <= most:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is no number of seconds above 0 and up to {most:g}"
+            )
+        return number
+
+    return read
 
 
 def check_file(path: Path | None) -> None:

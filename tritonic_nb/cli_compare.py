@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from tritonic_nb.arguments import check_file, seconds
 from tritonic_nb.errors import ArgumentError
-from tritonic_nb.measuring import WAYS, Comparison, Sweep
+from tritonic_nb.measuring import LONGEST_S, WAYS, Comparison, Sweep
 from tritonic_nb.render import parsed_bytes
 from tritonic_nb.server import serve
 from tritonic_nb.session import Session
@@ -61,7 +61,7 @@ def add_compare(
     )
     parser.add_argument(
         "--seconds",
-        type=seconds,
+        type=seconds(LONGEST_S),
         metavar="S",
         help=f"at most (default: {_SECONDS:g}; with several sizes {_SWEEP_SECONDS:g})",
     )

@@ -186,14 +186,10 @@ def _python() -> tuple[str, str, str]:
     found = f"{platform.python_version()} on {sys.platform}, {platform.machine()}"
     libc, libc_version = platform.libc_ver()
     found += f", {libc} {libc_version}" if libc else ""
-    if not sys.version_info[:2] >= _OLDEST_PYTHON:
+    if sys.version_info[:2] < _OLDEST_PYTHON:
         return "failed", found, "use Python 3.10 or newer"
     if sys.platform != "linux":
-        return (
-            "note",
-            found,
-            "only the wire works here: shared memory needs Linux",
-        )
+        return "note", found, "only the wire works here: shared memory needs Linux"
     if sys.version_info[:2] > _NEWEST_PYTHON:
         return "note", found, "newer than what was tried: Python 3.10 to 3.13"
     return "ok", found, ""
@@ -307,11 +303,8 @@ def _of_server(
             session = stack.enter_context(Session(server, headers=headers, shared_memory="none"))
             sessions.append(session)
             ready = sum(each.state == "READY" for each in session.models())
-            return (
-                "ok",
-                f"{session.server_version} at {session.url}, {ready} models ready",
-                "",
-            )
+            found = f"{session.server_version} at {session.url}, {ready} models ready"
+            return "ok", found, ""
 
         sessions: list[Session] = []
         checks = [_careful("server", reached)]

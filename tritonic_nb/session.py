@@ -1230,7 +1230,7 @@ class Session(render.Described):
         Examples
         --------
         >>> session.compare(images=batch).verdict
-        "system shared memory is 3.2 times as fast as the wire. For model 'resnet50' at batch 8 ..."
+        "system shared memory is 3.2 times as fast as the wire, for model 'resnet50' at batch 8 ..."
         """
         setup = self._usable()
         effort = measuring.checked_effort(seconds, precision)
@@ -1367,13 +1367,12 @@ class Session(render.Described):
         0.31
         """
         setup = self._usable()
+        limit_s = measuring.checked_seconds(seconds)
         tensors, batch = self._tensors(setup, inputs, named, transform)
-        bench = self._bench(
-            setup, outputs=outputs, copy=copy, timeout=timeout, transform=transform, named=named
-        )
+        given = {"transform": transform, "named": named}
         if inputs is None and not named:
-            bench, inputs = self._bench(setup, outputs=outputs, copy=copy, timeout=timeout), tensors
-        limit_s = measuring.checked_effort(seconds, 1.0).seconds
+            inputs, given = tensors, {}
+        bench = self._bench(setup, outputs=outputs, copy=copy, timeout=timeout, **given)
         return measuring.explain(
             bench, ways, inputs,
             batch=batch, requests=requests, seconds=limit_s, progress=progress,

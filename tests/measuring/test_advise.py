@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,19 +128,15 @@ def test_what_there_is_no_time_for_says_how_much_it_takes(
 
 
 def test_ctrl_c_ends_it_with_what_was_found(
-    open_session: Open, shm_names: Callable[[], set[str]]
+    open_session: Open,
+    shm_names: Callable[[], set[str]],
+    ctrl_c_after: Callable[[float], None],
 ) -> None:
     """The way first; nothing is left."""
     session = open_session("identity_fp32")
     before = shm_names()
-
-    def interrupt() -> None:
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    timer = threading.Timer(1.5, interrupt)
-    timer.start()
+    ctrl_c_after(1.5)
     found = session.advise(tensor(), seconds=60, precision=1e-9, progress=False)
-    timer.join()
     assert found.interrupted
     assert "stopped by hand" in repr(found)
     assert "way" in topics(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -176,19 +175,15 @@ def test_models_that_answer_differently_are_not_called_unequal(
 
 
 def test_ctrl_c_ends_it_with_what_was_found(
-    open_session: Open, shm_names: Callable[[], set[str]]
+    open_session: Open,
+    shm_names: Callable[[], set[str]],
+    ctrl_c_after: Callable[[float], None],
 ) -> None:
     """After a whole round; the session and its regions are as before."""
     session = open_session("identity_fp32")
     before = shm_names()
-
-    def interrupt() -> None:
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-    timer = threading.Timer(1.0, interrupt)
-    timer.start()
+    ctrl_c_after(1.0)
     found = session.compare(tensor(), precision=1e-9, seconds=30, progress=False)
-    timer.join()
     assert found.ended == "interrupted"
     assert "stopped by hand" in repr(found)
     assert shm_names() == before

@@ -24,6 +24,7 @@ __all__ = ["main"]
 
 _Amount = TypeVar("_Amount", Amount, "GpuAmount")
 _MOST_NBYTES = 2**30
+_LONGEST_S = 86_400.0
 _MOST_ROUNDS = 10_000
 
 
@@ -130,7 +131,10 @@ def _parser() -> argparse.ArgumentParser:
         help="of the tensors, such as 4096,602112,24MB (kB and MB are decimal)",
     )
     parser.add_argument(
-        "--seconds", type=seconds, metavar="S", help="for the rounds of all sizes together"
+        "--seconds",
+        type=seconds(_LONGEST_S),
+        metavar="S",
+        help="for the rounds of all sizes together",
     )
     parser.add_argument(
         "--rounds", type=_rounds, metavar="N", help="at most, for each size; a connection each"

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from tritonic_nb.measuring.advice import Advice, Recommendation, advise
-from tritonic_nb.measuring.comparison import Comparison, Measured, checked_effort, compare
+from tritonic_nb.measuring.comparison import (
+    LONGEST_S,
+    Comparison,
+    Measured,
+    checked_effort,
+    checked_seconds,
+    compare,
+)
 from tritonic_nb.measuring.estimates import Ratio
 from tritonic_nb.measuring.explanation import ExplainedWay, Explanation, explain
 from tritonic_nb.measuring.lane import Bench
@@ -12,6 +19,7 @@ from tritonic_nb.measuring.sweep import Crossing, Sweep, checked_sizes, crossing
 from tritonic_nb.measuring.way import WAYS, Way
 
 __all__ = [
+    "LONGEST_S",
     "WAYS",
     "Advice",
     "Bench",
@@ -26,6 +34,7 @@ __all__ = [
     "Way",
     "advise",
     "checked_effort",
+    "checked_seconds",
     "checked_sizes",
     "compare",
     "crossing_of",

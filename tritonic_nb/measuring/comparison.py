@@ -22,10 +22,11 @@ from tritonic_nb.render import Contender, Progress, figures, human_bytes, versus
 from tritonic_nb.result import InferenceResult
 
 __all__ = [
+    "LONGEST_S",
     "Comparison",
     "Measured",
     "checked_effort",
-    "checked_number",
+    "checked_seconds",
     "compare",
     "without_infinities",
 ]
@@ -36,7 +37,8 @@ _ENDED = {
     "interrupted": "stopped by hand",
 }
 _TOLERANCE = 1e-4  # of floats: kernels of a GPU add in another order each time
-_LONGEST_S = 3600.0
+LONGEST_S = 3600.0
+"""The longest time limit of a measurement, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,16 @@ class Measured:
     region_nbytes: int
     buffer_nbytes: int | None
     ratio: Ratio
+
+    @property
+    def shown_ms(self) -> tuple[float, float, float]:
+        """The interval's lower end, the median and the upper end, as they are drawn.
+
+        Where there were too few rounds for an interval, it has no width.
+        """
+        if not math.isfinite(self.high_ms):
+            return self.median_ms, self.median_ms, self.median_ms
+        return min(self.low_ms, self.median_ms), self.median_ms, max(self.high_ms, self.median_ms)
 
 
 @dataclass(frozen=True, repr=False)
@@ -157,7 +169,7 @@ class Comparison(render.Described):
         contenders = [
             Contender(
                 way.label,
-                _shown_interval(way),
+                way.shown_ms,
                 way.p99_ms,
                 f"{way.ratio} times as fast" if at else "",
             )
@@ -319,13 +331,15 @@ def checked_effort(seconds: float, precision: float) -> Effort:
     ArgumentError
         If a number is out of range.
     """
-    return Effort(
-        checked_number("seconds", seconds, _LONGEST_S, "10"),
-        checked_number("precision", precision, 1.0, "0.05"),
-    )
+    return Effort(checked_seconds(seconds), _checked_number("precision", precision, 1.0, "0.05"))
 
 
-def checked_number(name: str, value: Any, most: float, such: str) -> float:
+def checked_seconds(seconds: float) -> float:
+    """Return a time limit, or raise ArgumentError."""
+    return _checked_number("seconds", seconds, LONGEST_S, "10")
+
+
+def _checked_number(name: str, value: Any, most: float, such: str) -> float:
     """Return a number above 0 and up to `most`, or raise ArgumentError."""
     real = isinstance(value, Real) and not isinstance(value, bool)
     if not real or not 0 < value <= most:
@@ -427,12 +441,6 @@ def without_infinities(thing: Any) -> Any:
     if isinstance(thing, list | tuple):
         return [without_infinities(value) for value in thing]
     return None if isinstance(thing, float) and not math.isfinite(thing) else thing
-
-
-def _shown_interval(way: Measured) -> tuple[float, float, float]:
-    if not math.isfinite(way.high_ms):  # too few rounds: there is none to show
-        return way.median_ms, way.median_ms, way.median_ms
-    return min(way.low_ms, way.median_ms), way.median_ms, max(way.high_ms, way.median_ms)
 
 
 def _difference(way: Measured, first: Measured) -> str:

@@ -20,7 +20,7 @@ from tritonic_nb.measuring.way import way_called
 from tritonic_nb.render import Progress, RequestTimeline, Stage, figures, human_bytes, waterfall
 from tritonic_nb.result import InferenceResult
 
-__all__ = ["Counters", "ExplainedWay", "Explanation", "explain"]
+__all__ = ["ExplainedWay", "Explanation", "explain"]
 
 _WARM_UPS = 2
 _TURNS = 4

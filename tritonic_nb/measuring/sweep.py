@@ -153,11 +153,7 @@ class Sweep(render.Described):
 
     def _point(self, x: int, way: Measured) -> SweepPoint:
         each = self.comparisons[x]
-        nbytes = each.input_nbytes + each.output_nbytes
-        if not math.isfinite(way.high_ms):  # too few rounds for an interval
-            return SweepPoint(float(x), (way.median_ms,) * 3, nbytes)
-        times = (min(way.low_ms, way.median_ms), way.median_ms, max(way.high_ms, way.median_ms))
-        return SweepPoint(float(x), times, nbytes)
+        return SweepPoint(float(x), way.shown_ms, each.input_nbytes + each.output_nbytes)
 
     def _about(self, name: str) -> str:
         label, first = self._names_and_labels[name], self._names_and_labels[self._names[0]]
