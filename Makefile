@@ -18,7 +18,8 @@ GPU_PYTHON = $(BIN)/python
 GPU_READY = gpu-ready
 endif
 
-.PHONY: lab test test-gpu faults bench bench-gpu gpu-ready lint browser binder-check clean
+.PHONY: lab test test-gpu faults bench bench-gpu gpu-ready lint browser notebooks links binder-check \
+	clean
 
 lab: .venv/lab
 	$(BIN)/tritonic-nb prepare
@@ -60,11 +61,20 @@ lint: .venv/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 # The browser tests need a Chromium. Where it cannot be installed they are skipped, and say so.
 browser:
 	@sh tests/browser/install.sh
+
+# Runs the notebooks and keeps what they show, as a static page shows it: text, HTML and pictures.
+# After a cell was changed: make notebooks NOTEBOOKS=notebooks/02-what-shared-memory-is.ipynb
+notebooks: .venv/test
+	$(BIN)/tritonic-nb prepare
+	$(BIN)/python tests/notebooks/save.py $(NOTEBOOKS)
+
+# Writes the public address, which stands in pyproject.toml, into the README and the notebooks.
+links: .venv/test
+	$(BIN)/python tests/notebooks/links.py
 
 # What mybinder.org would do with binder/, without Docker: the build, and the notebooks in a pod
 # of 64 MB of /dev/shm, 2 GB of memory and no network. As root; three minutes.
