@@ -4,7 +4,7 @@
 # 1. repo2docker's own code reads the files, and has to find all of them;
 # 2. an unprivileged user with a clean home runs the build step, with the network;
 # 3. the same user runs notebooks as in a pod: no network, 64 MB of /dev/shm, 2 GB of memory, one
-#    processor, no privilege, process numbers of its own.
+#    processor, no privilege, process numbers of its own; JupyterLab opens what the badge names.
 #
 #   make binder-check                             every notebook
 #   make binder-check NOTEBOOKS="notebooks/01-quickstart.ipynb"
@@ -68,6 +68,7 @@ unshare --mount --pid --ipc --net --fork --kill-child --mount-proc --propagation
     chmod 1777 /dev/shm
     exec taskset -c 0 prlimit --data=2147483648 --core=0 \
         setpriv --reuid=1000 --regid=1000 --clear-groups --bounding-set=-all --inh-caps=-all \
-        --no-new-privs env -i HOME="$home" LANG=C.UTF-8 PATH="$work/env/bin:/usr/bin:/bin" \
-        python -m pytest -q -p no:cacheprovider -c /dev/null --rootdir . --nbmake --nbmake-timeout=300 \
-        --durations=0 $NOTEBOOKS'
+        --no-new-privs env -i HOME="$home" LANG=C.UTF-8 PATH="$work/env/bin:/usr/bin:/bin" sh -eu -c "
+            python tests/binder/open_lab.py
+            exec python -m pytest -q -p no:cacheprovider -c /dev/null --rootdir . --nbmake \
+                --nbmake-timeout=300 --durations=0 $NOTEBOOKS"'
