@@ -178,8 +178,10 @@ def test_the_plot_is_for_a_readme(run: Run) -> None:
         assert image.getpixel((40, 900))[:3] == (255, 255, 255)
 
 
-@pytest.mark.parametrize("moment", ["4 kB", "4 MB", "what a session adds", "memory"])
-@pytest.mark.parametrize("later_s", [0.02, 0.4])
+@pytest.mark.parametrize(
+    ("moment", "later_s"),
+    [("4 kB", 0.02), ("4 MB", 0.4), ("what a session adds", 0.02), ("memory", 0.4)],
+)
 def test_an_interrupt_leaves_nothing(moment: str, later_s: float) -> None:
     """Ctrl-C in any part ends it in words, with status 130, and all regions are gone."""
     before = left_behind()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import nbformat
-import pytest
 from notebook_page import NotebookPage
 
 if TYPE_CHECKING:
@@ -20,15 +19,14 @@ tnb.show(heat, as_="heatmap", source=tnb.samples.image("cat"), slider=True)
 """
 
 
-@pytest.mark.parametrize("theme", ["JupyterLab Light", "JupyterLab Dark"])
 def test_the_layer_follows_the_slider(
-    theme: str, lab: LabServer, open_notebook: Callable[..., NotebookPage]
+    lab: LabServer, open_notebook: Callable[..., NotebookPage]
 ) -> None:
     """Arrow keys move the slider, the upper layer follows, and both layers lie on one another."""
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)], metadata=kernel)
     nbformat.write(notebook, lab.notebooks / "slider.ipynb")
-    page = open_notebook("slider.ipynb", theme)
+    page = open_notebook("slider.ipynb", "JupyterLab Dark")
     page.run_all()
     cover = page.outputs("[class^=tnb-cover]")
     cover.wait_for(timeout=20_000)
