@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = ["main", "save"]
 _NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 _TIMEOUT_S = 300
 _COLOURS = 256
+_IMAGE = re.compile(r"<img\b[^>]*>")
 # What is still open becomes a picture when its session closes.
 _CLOSE = """
 import tritonic_nb
@@ -115,10 +117,11 @@ def _static(output: NotebookNode) -> list[NotebookNode]:
     output.metadata = {
         mime: value for mime, value in output.metadata.items() if mime == "image/png"
     }
-    if "<table" not in data.get("text/html", ""):
+    # The picture has all but the tables; those follow.
+    rest = _IMAGE.sub("", data.get("text/html", ""))
+    if "<table" not in rest:
         return [output]
-    # The picture has all but the table; the text has that.
-    return [output, nbformat.v4.new_output("stream", name="stdout", text=data["text/plain"] + "\n")]
+    return [output, nbformat.v4.new_output("display_data", data={"text/html": rest})]
 
 
 def _anonymous(text: str) -> str:
