@@ -139,7 +139,14 @@ class Channel:
         self._metadata = errand.metadata_of(self._address["headers"])
         self._connection: _Connection | None = None
 
-    def call(self, method: str, message: bytes, timeout_s: float, doing: str) -> bytes:
+    def call(
+        self,
+        method: str,
+        message: bytes,
+        timeout_s: float,
+        doing: str,
+        compression: str | None = None,
+    ) -> bytes:
         """Make a call and wait for its reply; Ctrl-C ends the wait within half a second.
 
         Parameters
@@ -152,6 +159,8 @@ class Channel:
             The time limit, in seconds.
         doing
             What is being done, for the message of an error.
+        compression
+            ``"gzip"`` or ``"deflate"``, or None.
 
         Raises
         ------
@@ -165,7 +174,7 @@ class Channel:
         if connection is None or connection.pid != os.getpid():  # forked: it is the parent's
             self._refuse_if_broken()
             connection = self._connection = _Connection(self._opened())
-        reply = connection.call(_SERVICE + method, message, timeout_s, self._metadata)
+        reply = connection.call(_SERVICE + method, message, timeout_s, self._metadata, compression)
         if isinstance(reply, bytes):
             return reply
         if reply is None:
@@ -299,7 +308,12 @@ class _Connection:
         _forks.connections.add(self)
 
     def call(
-        self, method: str, message: bytes, timeout_s: float, metadata: list[Any]
+        self,
+        method: str,
+        message: bytes,
+        timeout_s: float,
+        metadata: list[Any],
+        compression: str | None,
     ) -> bytes | _Status | None:
         """Make a call; return the reply, or how it failed."""
         import grpc
@@ -310,7 +324,12 @@ class _Connection:
         call = _Call()
         _forks.calls.add(call)
         try:
-            reply: bytes | None = made(message, timeout=timeout_s, metadata=metadata)
+            reply: bytes | None = made(
+                message,
+                timeout=timeout_s,
+                metadata=metadata,
+                compression=compression and getattr(grpc.Compression, compression.title()),
+            )
             return reply
         except grpc.RpcError as error:
             # Not the error itself: with its traceback it would keep the channel.

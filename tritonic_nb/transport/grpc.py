@@ -46,6 +46,7 @@ from tritonic_nb.transport.checks import (
     doing_inference,
     unreadable,
 )
+from tritonic_nb.transport.compression import WORTH_NBYTES, checked_compression
 from tritonic_nb.transport.faults import cuda_not_opened
 
 __all__ = ["GrpcTransport"]
@@ -86,6 +87,10 @@ class GrpcTransport:
         Sent with every call, such as the header that opens a restricted protocol.
     options
         For an encrypted connection.
+    compression
+        ``"gzip"`` or ``"deflate"`` for what tensors go over the wire, or None. Whether
+        replies are compressed is a setting of the server's,
+        ``--grpc-infer-response-compression-level``.
 
     Raises
     ------
@@ -94,8 +99,13 @@ class GrpcTransport:
     """
 
     def __init__(
-        self, url: str, headers: Mapping[str, str] | None = None, options: SSLOptions | None = None
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        options: SSLOptions | None = None,
+        compression: str | None = None,
     ) -> None:
+        self._compression = checked_compression(compression)
         self._pb = _messages()
         self._channel = Channel(url, headers, options)
         self.url = self._channel.url
@@ -279,7 +289,9 @@ class GrpcTransport:
         """
         doing = doing_inference(prepared.request)
         begun = time.perf_counter()
-        data = self._send("ModelInfer", prepared.message, timeout_s, doing)
+        large = len(prepared.message) >= WORTH_NBYTES
+        compression = self._compression if large else None
+        data = self._send("ModelInfer", prepared.message, timeout_s, doing, compression)
         ended = time.perf_counter()
         try:
             return self._infer_reply(data, prepared, Moments(begun, begun, ended, ended))
@@ -305,9 +317,16 @@ class GrpcTransport:
         except Exception as error:  # protobuf's own, which is no ValueError
             raise unreadable(doing, error) from error
 
-    def _send(self, method: str, message: bytes, timeout_s: float, doing: str) -> bytes:
+    def _send(
+        self,
+        method: str,
+        message: bytes,
+        timeout_s: float,
+        doing: str,
+        compression: str | None = None,
+    ) -> bytes:
         started = time.perf_counter()
-        reply = self._channel.call(method, message, timeout_s, doing)
+        reply = self._channel.call(method, message, timeout_s, doing, compression)
         _log.debug(
             "%s %d bytes -> %d bytes, %.2f ms",
             method,

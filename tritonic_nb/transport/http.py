@@ -64,6 +64,12 @@ from tritonic_nb.transport.checks import (
     doing_inference,
     unreadable,
 )
+from tritonic_nb.transport.compression import (
+    WORTH_NBYTES,
+    checked_compression,
+    compressed,
+    expanded,
+)
 from tritonic_nb.transport.engine import open_engine
 from tritonic_nb.transport.faults import cuda_not_opened, error_from_server
 
@@ -89,11 +95,16 @@ _log = logging.getLogger("tritonic_nb.transport")
 
 @dataclass(frozen=True)
 class _Written:
-    """A request as its engine sends it, with secrets, as the log calls it, and its bytes."""
+    """A request as the log calls it, as its engine sends it, with secrets, and as it was."""
 
     label: str
     message: Any = field(repr=False)
-    nbytes: int
+    request: Request = field(repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its body."""
+        return self.request.nbytes
 
 
 class _Inference(NamedTuple):
@@ -114,6 +125,8 @@ class HttpTransport:
         Sent with every request, such as the header that opens a restricted API.
     options
         For an encrypted connection.
+    compression
+        ``"gzip"`` or ``"deflate"`` for what tensors go over the wire, or None.
 
     Raises
     ------
@@ -122,14 +135,20 @@ class HttpTransport:
     """
 
     def __init__(
-        self, url: str, headers: Mapping[str, str] | None = None, options: SSLOptions | None = None
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        options: SSLOptions | None = None,
+        compression: str | None = None,
     ) -> None:
         if options is not None and not isinstance(options, SSLOptions):
             raise ArgumentError(f"ssl is {brief(options)}", "pass True, or SSLOptions(ca_file=...)")
         full = base_url(url, options)
         self.url = without_password(full)
         self._engine: Engine = open_engine(full, checked_headers(headers), options)
-        self._plain_inference = lru_cache(maxsize=_KEPT)(partial(_written_inference, self._engine))
+        self._compression = checked_compression(compression)
+        self._write = partial(_written_inference, self._engine, compression=self._compression)
+        self._plain_inference = lru_cache(maxsize=_KEPT)(self._write)
 
     def server_metadata(self) -> dict[str, Any]:
         """``GET v2``: the server's name, version and extensions."""
@@ -268,7 +287,7 @@ class HttpTransport:
             attached = [_elements(tensor) for tensor in request.inputs if tensor.region is None]
             inputs, outputs = _outlines(request, map(len, attached))
             if _has_options(request):
-                written = _written_inference(self._engine, path, inputs, outputs, request)
+                written = self._write(path, inputs, outputs, request)
             else:
                 written = self._plain_inference(path, inputs, outputs)
         except TritonicError:
@@ -289,13 +308,28 @@ class HttpTransport:
             As the engine and :func:`~tritonic_nb.transport.faults.error_from_server` tell.
         """
         written, attached = prepared.message
+        if self._compression and sum(map(len, attached)) >= WORTH_NBYTES:
+            written, attached = self._compressed(written, attached, self._compression)
         reply = self._exchange(written, attached, timeout_s)
+        nbytes = written.nbytes, len(reply.body)
+        doing = doing_inference(prepared.request)
+        reply = reply._replace(body=expanded(reply.body, reply.headers, doing))
         if reply.status != _OK:
-            self._check(reply, doing_inference(prepared.request))
+            self._check(reply, doing)
         try:
-            return _infer_reply(reply, prepared.nbytes)
+            return _infer_reply(reply, *nbytes)
         except _UNREADABLE as error:
-            raise unreadable(doing_inference(prepared.request), error) from error
+            raise unreadable(doing, error) from error
+
+    def _compressed(
+        self, written: _Written, attached: Sequence[Body], compression: str
+    ) -> _Inference:
+        """Write an inference anew, smaller, with what its tensors hold now."""
+        request = written.request
+        body = compressed([request.body, *attached], compression)
+        headers = {**request.headers, "Content-Encoding": compression}
+        smaller = Request(request.method, request.path, headers, b"", len(body))
+        return _Inference(_written(self._engine, smaller), [body])
 
     def close(self) -> None:
         """Close the connections."""
@@ -365,7 +399,7 @@ class HttpTransport:
 
 def _written(engine: Engine, request: Request) -> _Written:
     label = f"{request.method} {request.path} {request.nbytes} bytes"
-    return _Written(label, engine.write(request), request.nbytes)
+    return _Written(label, engine.write(request), request)
 
 
 def _beginning(reply: Reply) -> str:
@@ -444,8 +478,13 @@ def _written_inference(
     inputs: Sequence[_InputOutline],
     outputs: Sequence[RequestedOutput],
     request: InferRequest = _PLAIN,
+    *,
+    compression: str | None,
 ) -> _Written:
-    """Write what comes before the tensors, with the options of `request`."""
+    """Write what comes before the tensors, with the options of `request`.
+
+    Outputs that come over the wire may come in `compression`.
+    """
     body, _ = InferenceServerClient.generate_request_body(
         [_infer_input(tensor) for tensor in inputs],
         outputs=[_requested_output(output) for output in outputs],
@@ -460,6 +499,8 @@ def _written_inference(
     attached = [tensor.place for tensor in inputs if isinstance(tensor.place, int)]
     if attached:
         headers[_HEADER_LENGTH] = str(len(body))
+    if compression and any(output.region is None for output in outputs):
+        headers["Accept-Encoding"] = compression
     return _written(engine, Request("POST", path, headers, bytes(body), sum(attached)))
 
 
@@ -558,7 +599,7 @@ class _Head(NamedTuple):
     outputs: tuple[_Output, ...]
 
 
-def _infer_reply(reply: Reply, sent_nbytes: int) -> InferReply:
+def _infer_reply(reply: Reply, sent_nbytes: int, received_nbytes: int) -> InferReply:
     """Read a reply (the server's ``docs/protocol/extension_binary_data.md``)."""
     length = reply.headers.get(_HEADER_LENGTH.lower())
     at = len(reply.body) if length is None else int(length)
@@ -587,7 +628,7 @@ def _infer_reply(reply: Reply, sent_nbytes: int) -> InferReply:
         head.request_id,
         outputs,
         sent_nbytes,
-        len(reply.body),
+        received_nbytes,
         reply.moments,
     )
 

@@ -40,6 +40,7 @@ def connect(
     headers: Mapping[str, str] | None = None,
     options: SSLOptions | None = None,
     protocol: str = "http",
+    compression: str | None = None,
 ) -> Transport:
     """Return the way to a server.
 
@@ -53,6 +54,8 @@ def connect(
         For an encrypted connection.
     protocol
         ``"http"`` or ``"grpc"``.
+    compression
+        ``"gzip"`` or ``"deflate"`` for what tensors go over the wire, or None.
 
     Raises
     ------
@@ -60,7 +63,7 @@ def connect(
         If one of them cannot be used, or what gRPC needs is not installed.
     """
     if protocol_for(protocol, url) == "http":
-        return HttpTransport(url, headers, options)
+        return HttpTransport(url, headers, options, compression)
     from tritonic_nb.transport.grpc import GrpcTransport
 
-    return GrpcTransport(url, headers, options)
+    return GrpcTransport(url, headers, options, compression)
