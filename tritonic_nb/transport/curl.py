@@ -30,6 +30,7 @@ from tritonic_nb.transport.engine import (
     no_answer_in_time,
     no_connection_in_time,
     no_server,
+    untrusted,
 )
 
 __all__ = ["CurlEngine"]
@@ -141,11 +142,13 @@ class CurlEngine:
             return no_answer_in_time(where, timeout_s)
         if code == pycurl.E_OPERATION_TIMEDOUT and timeout_s < CONNECT_TIMEOUT_S:
             return no_connection_in_time(where, timeout_s)
-        if code in (pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE):
+        if code == pycurl.E_SSL_CACERT_BADFILE:
             return ServerUnreachableError(
-                f"the certificate of {where} is not trusted: {text}",
-                "pass ssl=SSLOptions(ca_file=...) with the certificate authority's file",
+                f"the certificates that {where} is checked with cannot be read: {text}",
+                "pass ssl=SSLOptions(ca_file=...) with a PEM file that this user may read",
             )
+        if code == pycurl.E_PEER_FAILED_VERIFICATION:
+            return untrusted(where, text)
         return no_server(where, text)
 
 

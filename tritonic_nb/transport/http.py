@@ -34,6 +34,7 @@ from tritonic_nb.errors import (
     ArgumentError,
     RegionKnownError,
     RegionLostError,
+    RestrictedApiError,
     ServerRefusedError,
     ServerUnreachableError,
     SharedMemoryError,
@@ -352,6 +353,13 @@ class HttpTransport:
         try:
             message = str(json.loads(bytes(reply.body))["error"])
         except (ValueError, KeyError, TypeError, RecursionError):
+            if reply.status in (401, 403, 407):  # Triton says why in JSON
+                raise RestrictedApiError(
+                    f"{doing}: what stands before the server at {self.url} lets nobody pass who "
+                    f"does not say who they are: HTTP {reply.status}, {_beginning(reply)!r}",
+                    "pass headers={'NAME': 'VALUE'} with what it demands, such as "
+                    "'Authorization': 'Bearer TOKEN'; a token may have expired",
+                ) from None
             raise self._not_triton(reply) from None
         raise error_from_server(message, doing)
 
