@@ -40,10 +40,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextlib.contextmanager
-def gate(server: Any, folder: Path, name: str, demands: str = "") -> Iterator[str]:
+def gate(
+    server: Any, folder: Path, name: str, demands: str = "", *, mutual: bool = False
+) -> Iterator[str]:
     """Take encrypted connections for a server, one at a time; give the address."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / f"{name}.pem", folder / f"{name}.key")
+    if mutual:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(folder / f"{name}.pem")
     host, _, port = server.url.partition(":")
 
     def serve() -> None:
@@ -135,3 +140,14 @@ def test_a_gate_that_demands_a_token(server: Any, folder: Path) -> None:
             assert "HTTP 401, 'no entry'" in error.message
             assert "Authorization" in error.remedy
         assert asked(url, options, {"Authorization": "Bearer right"})["name"] == "triton"
+
+
+def test_a_gate_that_demands_a_certificate(server: Any, folder: Path) -> None:
+    """It takes ours, and hangs up without one; the error says that this may be why."""
+    with gate(server, folder, "here", mutual=True) as url:
+        ca_file, key_file = (str(folder / f"here.{end}") for end in ("pem", "key"))
+        error = refused(lambda: asked(url, SSLOptions(ca_file=ca_file)))
+        ours = SSLOptions(ca_file=ca_file, cert_file=ca_file, key_file=key_file)
+        assert asked(url, ours)["name"] == "triton"
+    assert isinstance(error, ServerUnreachableError)
+    assert "cert_file" in error.remedy

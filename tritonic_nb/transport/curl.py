@@ -137,7 +137,7 @@ class CurlEngine:
         code, text = error.args[0], error.args[1]
         where = self._shown_url
         if connection.refused_socket or (connection.connected and code in _HUNG_UP):
-            return connection_closed(where)
+            return self._without_certificate(connection_closed(where))
         if code == pycurl.E_OPERATION_TIMEDOUT and connection.connected:
             return no_answer_in_time(where, timeout_s)
         if code == pycurl.E_OPERATION_TIMEDOUT and timeout_s < CONNECT_TIMEOUT_S:
@@ -149,7 +149,22 @@ class CurlEngine:
             )
         if code == pycurl.E_PEER_FAILED_VERIFICATION:
             return untrusted(where, text)
-        return no_server(where, text)
+        unreachable = no_server(where, text)
+        return self._without_certificate(unreachable) if code in _HUNG_UP else unreachable
+
+    def _without_certificate(self, error: ServerUnreachableError) -> ServerUnreachableError:
+        """Add what is likely where an encrypted connection is cut off before any reply.
+
+        A server that demands a certificate of the client's says so only after the client
+        has begun to send (TLS 1.3), and many just hang up.
+        """
+        if self._url.startswith("https") and not self._options.cert_file:
+            remedy = (
+                f"{error.remedy}; where it demands a certificate of yours, pass "
+                "ssl=SSLOptions(cert_file=..., key_file=...)"
+            )
+            return ServerUnreachableError(error.message, remedy)
+        return error
 
 
 class _NotSentError(Exception):

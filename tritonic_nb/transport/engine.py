@@ -157,7 +157,7 @@ def untrusted(where: str, reason: str) -> ServerUnreachableError:
     # libcurl's words for the second, and gRPC's: there no authority's file would help.
     if "name matches" in reason or "name does not match" in reason or "Peer name" in reason:
         return ServerUnreachableError(
-            f"the certificate of {where} is trusted and is for another host: {reason}",
+            f"the certificate of {where} is for another host: {reason}",
             "use a name or number that stands in it, or have one made that has this one "
             "(subjectAltName); and check that this is your server",
         )

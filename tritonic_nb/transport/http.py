@@ -355,9 +355,9 @@ class HttpTransport:
         except (ValueError, KeyError, TypeError, RecursionError):
             if reply.status in (401, 403, 407):  # Triton says why in JSON
                 raise RestrictedApiError(
-                    f"{doing}: what stands before the server at {self.url} lets nobody pass who "
-                    f"does not say who they are: HTTP {reply.status}, {_beginning(reply)!r}",
-                    "pass headers={'NAME': 'VALUE'} with what it demands, such as "
+                    f"{doing}: what answers at {self.url} did not let the request through to "
+                    f"Triton: HTTP {reply.status}, {_beginning(reply)!r}",
+                    "pass headers={'NAME': 'VALUE'} with what a gateway there demands, such as "
                     "'Authorization': 'Bearer TOKEN'; a token may have expired",
                 ) from None
             raise self._not_triton(reply) from None
