@@ -33,6 +33,7 @@ from tritonic_nb.transport.address import (
     without_password,
 )
 from tritonic_nb.transport.checks import checked_headers
+from tritonic_nb.transport.engine import untrusted
 from tritonic_nb.transport.faults import error_from_server
 
 __all__ = ["Channel", "grpc_url"]
@@ -274,10 +275,7 @@ class Channel:
         # The reason stands behind the addresses that were tried.
         reason = re.sub(r"^.*?last error: (\w+: )?", "", text, flags=re.DOTALL)[:_LONGEST_TEXT]
         if "CERTIFICATE_VERIFY_FAILED" in text or "Peer name" in text:
-            return ServerUnreachableError(
-                f"the certificate of {self.url} is not trusted: {reason}",
-                "pass ssl=SSLOptions(ca_file=...) with the certificate authority's file",
-            )
+            return untrusted(self.url, reason)
         return ServerUnreachableError(
             f"no Triton server answers at {self.url}: {reason}",
             f"{_WRONG_PORT}, and that the server runs; tritonic_nb.serve() starts one here",

@@ -34,6 +34,7 @@ from tritonic_nb.errors import (
     ArgumentError,
     RegionKnownError,
     RegionLostError,
+    RestrictedApiError,
     ServerRefusedError,
     ServerUnreachableError,
     SharedMemoryError,
@@ -386,6 +387,13 @@ class HttpTransport:
         try:
             message = str(json.loads(bytes(reply.body))["error"])
         except (ValueError, KeyError, TypeError, RecursionError):
+            if reply.status in (401, 403, 407):  # Triton says why in JSON
+                raise RestrictedApiError(
+                    f"{doing}: what answers at {self.url} did not let the request through to "
+                    f"Triton: HTTP {reply.status}, {_beginning(reply)!r}",
+                    "pass headers={'NAME': 'VALUE'} with what a gateway there demands, such as "
+                    "'Authorization': 'Bearer TOKEN'; a token may have expired",
+                ) from None
             raise self._not_triton(reply) from None
         raise error_from_server(message, doing)
 
