@@ -222,6 +222,10 @@ class Session(render.Described):
         on, where a slow network costs more than the processor's time on both sides. Masks,
         texts and pictures of 8 bits shrink well, activations in FP32 hardly. Nothing in
         shared memory is compressed.
+    retries
+        How often a request is sent again, after pauses from 0.1 s up to 5 s within its time
+        limit, where that can do nothing twice: it never left, or the server said that it was
+        too busy; never an inference that it may have begun with.
 
     Raises
     ------
@@ -273,6 +277,7 @@ class Session(render.Described):
         mode: int = 0o600,
         in_flight: int = 4,
         compression: str | None = None,
+        retries: int = 0,
     ) -> None:
         if verbose:
             _log_to_stream()
@@ -285,6 +290,7 @@ class Session(render.Described):
         self._in_flight = flight.checked_in_flight(in_flight)
         self._load = load
         self._compression = compression
+        self._retries = retries
         self._mode = _checked_mode(mode)
         self._events = EventHook()
         self._widgets: SessionWidgets | None = None
@@ -327,7 +333,12 @@ class Session(render.Described):
             )
         options = {True: SSLOptions(), False: None}[ssl] if isinstance(ssl, bool) else ssl
         transport = connect(
-            url, {**own_headers, **(headers or {})}, options, protocol, self._compression
+            url,
+            {**own_headers, **(headers or {})},
+            options,
+            protocol,
+            compression=self._compression,
+            retries=self._retries,
         )
         regions = RegionSet(transport, mode=self._mode, holders=_holders, note=self._events.note)
         link = Link(transport, protocol, regions)
@@ -432,9 +443,9 @@ class Session(render.Described):
         Notes
         -----
         Other parameters of the session stay: time limit, `mode`, `in_flight`, `compression`,
-        and `load` where it was given (else a model is loaded on demand where `server` is an
-        object). It waits up to two seconds for inferences that have begun, and longer ones remove
-        their regions when they end.
+        `retries`, and `load` where it was given (else a model is loaded on demand where
+        `server` is an object). It waits up to two seconds for inferences that have begun, and
+        longer ones remove their regions when they end.
 
         Examples
         --------

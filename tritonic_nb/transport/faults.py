@@ -23,6 +23,7 @@ from tritonic_nb.errors import (
     RegionNotVisibleError,
     RegionTooSmallError,
     RestrictedApiError,
+    ServerBusyError,
     ServerRefusedError,
     SharedMemoryDisabledError,
     SharedMemoryError,
@@ -64,6 +65,12 @@ _FAULTS = (
         r"^(in ensemble .*?, )?failed to process the request\(s\) for model",
         ModelFailedError,
         "the model's own code raised this: mend the model, or what it was given",
+    ),
+    _fault(
+        r"exceeds maximum queue size",
+        ServerBusyError,
+        "keep fewer requests in flight, pass Session(..., retries=5), or give the model more "
+        "instances",
     ),
     _fault(
         r"is restricted, expecting header",

@@ -48,6 +48,7 @@ from tritonic_nb.transport.checks import (
 )
 from tritonic_nb.transport.compression import WORTH_NBYTES, checked_compression
 from tritonic_nb.transport.faults import cuda_not_opened
+from tritonic_nb.transport.retries import Retries
 
 __all__ = ["GrpcTransport"]
 
@@ -91,6 +92,8 @@ class GrpcTransport:
         ``"gzip"`` or ``"deflate"`` for what tensors go over the wire, or None. Whether
         replies are compressed is a setting of the server's,
         ``--grpc-infer-response-compression-level``.
+    retries
+        How often a call of which nothing was done may be made again.
 
     Raises
     ------
@@ -104,7 +107,9 @@ class GrpcTransport:
         headers: Mapping[str, str] | None = None,
         options: SSLOptions | None = None,
         compression: str | None = None,
+        retries: int = 0,
     ) -> None:
+        self._retries = Retries(retries)
         self._compression = checked_compression(compression)
         self._pb = _messages()
         self._channel = Channel(url, headers, options)
@@ -291,7 +296,10 @@ class GrpcTransport:
         begun = time.perf_counter()
         large = len(prepared.message) >= WORTH_NBYTES
         compression = self._compression if large else None
-        data = self._send("ModelInfer", prepared.message, timeout_s, doing, compression)
+        data = self._retries.run(
+            lambda left_s: self._send("ModelInfer", prepared.message, left_s, doing, compression),
+            timeout_s,
+        )
         ended = time.perf_counter()
         try:
             return self._infer_reply(data, prepared, Moments(begun, begun, ended, ended))
@@ -311,7 +319,9 @@ class GrpcTransport:
     ) -> Any:
         """Make a control call and return its reply's message."""
         message = getattr(self._pb, f"{method}Request")(**fields).SerializeToString()
-        data = self._send(method, message, timeout_s, doing)
+        data = self._retries.run(
+            lambda left_s: self._send(method, message, left_s, doing), timeout_s
+        )
         try:
             return getattr(self._pb, f"{method}Response").FromString(data)
         except Exception as error:  # protobuf's own, which is no ValueError

@@ -35,6 +35,7 @@ from tritonic_nb.errors import (
     RegionKnownError,
     RegionLostError,
     RestrictedApiError,
+    ServerBusyError,
     ServerRefusedError,
     ServerUnreachableError,
     SharedMemoryError,
@@ -73,6 +74,7 @@ from tritonic_nb.transport.compression import (
 )
 from tritonic_nb.transport.engine import open_engine
 from tritonic_nb.transport.faults import cuda_not_opened, error_from_server
+from tritonic_nb.transport.retries import Retries
 
 __all__ = ["HttpTransport"]
 
@@ -128,6 +130,8 @@ class HttpTransport:
         For an encrypted connection.
     compression
         ``"gzip"`` or ``"deflate"`` for what tensors go over the wire, or None.
+    retries
+        How often a request of which nothing was done may be sent again.
 
     Raises
     ------
@@ -141,6 +145,7 @@ class HttpTransport:
         headers: Mapping[str, str] | None = None,
         options: SSLOptions | None = None,
         compression: str | None = None,
+        retries: int = 0,
     ) -> None:
         if options is not None and not isinstance(options, SSLOptions):
             raise ArgumentError(f"ssl is {brief(options)}", "pass True, or SSLOptions(ca_file=...)")
@@ -148,14 +153,15 @@ class HttpTransport:
         self.url = without_password(full)
         self._engine: Engine = open_engine(full, checked_headers(headers), options)
         self._compression = checked_compression(compression)
+        self._retries = Retries(retries)
         self._write = partial(_written_inference, self._engine, compression=self._compression)
         self._plain_inference = lru_cache(maxsize=_KEPT)(self._write)
 
     def server_metadata(self) -> dict[str, Any]:
         """``GET v2``: the server's name, version and extensions."""
-        request = Request("GET", "v2")
-        reply = self._send(request, _CONTROL_TIMEOUT_S)
-        self._check(reply, "asking the server who it is")
+        reply = self._answered(
+            Request("GET", "v2"), "asking the server who it is", _CONTROL_TIMEOUT_S
+        )
         document = self._parsed(reply)
         if not isinstance(document, dict) or "version" not in document:
             raise self._not_triton(reply)
@@ -308,6 +314,9 @@ class HttpTransport:
         TritonicError
             As the engine and :func:`~tritonic_nb.transport.faults.error_from_server` tell.
         """
+        return self._retries.run(partial(self._infer, prepared), timeout_s)
+
+    def _infer(self, prepared: PreparedRequest, timeout_s: float) -> InferReply:
         written, attached = prepared.message
         if self._compression and sum(map(len, attached)) >= WORTH_NBYTES:
             written, attached = self._compressed(written, attached, self._compression)
@@ -346,9 +355,17 @@ class HttpTransport:
     ) -> Any:
         body = json.dumps(document).encode() if document is not None else b""
         headers = {"Content-Type": "application/json"}
-        reply = self._send(Request(method, path, headers, body), timeout_s)
-        self._check(reply, doing)
-        return self._parsed(reply)
+        return self._parsed(self._answered(Request(method, path, headers, body), doing, timeout_s))
+
+    def _answered(self, request: Request, doing: str, timeout_s: float) -> Reply:
+        """Send a control request and return the server's reply, which is no error."""
+
+        def attempt(left_s: float) -> Reply:
+            reply = self._send(request, left_s)
+            self._check(reply, doing)
+            return reply
+
+        return self._retries.run(attempt, timeout_s, asks_only=request.method == "GET")
 
     def _list(self, method: str, path: str, doing: str) -> list[dict[str, Any]]:
         """Send a control request whose reply is a list of objects."""
@@ -387,6 +404,8 @@ class HttpTransport:
         try:
             message = str(json.loads(bytes(reply.body))["error"])
         except (ValueError, KeyError, TypeError, RecursionError):
+            if reply.status in (429, 503):
+                raise self._busy(reply, doing) from None
             if reply.status in (401, 403, 407):  # Triton says why in JSON
                 raise RestrictedApiError(
                     f"{doing}: what answers at {self.url} did not let the request through to "
@@ -396,6 +415,16 @@ class HttpTransport:
                 ) from None
             raise self._not_triton(reply) from None
         raise error_from_server(message, doing)
+
+    def _busy(self, reply: Reply, doing: str) -> ServerBusyError:
+        error = ServerBusyError(
+            f"{doing}: what answers at {self.url} is too busy: HTTP {reply.status}, "
+            f"{_beginning(reply)!r}",
+            "try again later, with fewer requests in flight, or pass Session(..., retries=5)",
+        )
+        told = reply.headers.get("retry-after", "")
+        error.after_s = float(told) if told.isascii() and told.isdigit() else 0.0
+        return error
 
     def _not_triton(self, reply: Reply) -> TritonicError:
         return ServerUnreachableError(
