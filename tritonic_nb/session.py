@@ -2159,7 +2159,7 @@ def _make_ready(transport: Transport, model: str, version: str, load: bool) -> N
         raise ModelNotFoundError(
             f"the server's repository has no model {model!r}",
             (f"did you mean {close[0]!r}? " if close else "")
-            + f"It has {_some_of(names) or 'no models'}",
+            + f"it has {_some_of(names) or 'no models'}",
         )
     ready = [m.version for m in found if m.state == "READY"]
     if version and ready:

@@ -26,6 +26,7 @@ SAID = [
         errors.SharedMemoryError,
         "none",
     ),
+    ("Invalid shared memory region: '/x'", errors.SharedMemoryError, "smaller"),
     ("shared memory region 'x' already in manager", errors.RegionKnownError, "unregister"),
     (
         "Invalid offset + byte size for shared memory region: 'x'",

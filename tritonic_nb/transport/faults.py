@@ -113,6 +113,12 @@ _FAULTS = (
         "unregister it first",
     ),
     _fault(
+        r"invalid shared memory region|invalid file descriptor for shared memory region",
+        SharedMemoryError,
+        "the file in /dev/shm is smaller than what is to be registered: somebody cut it short, or "
+        "it was made too small; close the session and open it anew",
+    ),
+    _fault(
         r"failed to register.*shared memory|shared memory.*not supported",
         SharedMemoryError,
         "use shared_memory='none'",
