@@ -115,7 +115,7 @@ POINTS = [
     ("the server has the same /dev/shm (IPC namespace)", "system shared memory", "opened a region"),
     ("the server may open the file (user)", "system shared memory", "opened a region"),
     ("the server has shared memory switched on", "system shared memory", "opened a region"),
-    ("CUDA shared memory", "cuda shared memory", "CUDA device"),
+    ("CUDA shared memory", "cuda shared memory", "CUDA device here"),
     ("the model is ready, and its sizes fit", "model simple", "it gave the same over"),
     ("regions that were never unregistered", "left over", "dead sessions"),
     ("verbose logging", "log", "verbose=True"),

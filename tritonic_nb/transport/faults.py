@@ -112,11 +112,17 @@ _FAULTS = (
         RegionKnownError,
         "unregister it first",
     ),
-    _fault(
-        r"invalid shared memory region|invalid file descriptor for shared memory region",
+    _fault(  # seen with 2.51, which closes the file once it is mapped, and looks at it again
+        r"invalid shared memory region",
         SharedMemoryError,
-        "the file in /dev/shm is smaller than what is to be registered: somebody cut it short, or "
-        "it was made too small; close the session and open it anew",
+        "the server has this file already, under another name: register a file once, or "
+        "unregister the other name first",
+    ),
+    _fault(
+        r"failed to register shared memory region .*invalid args",
+        SharedMemoryError,
+        "the region's file in /dev/shm is smaller than what is to be registered: register no more "
+        "bytes than it has, or use shared_memory='none'",
     ),
     _fault(
         r"failed to register.*shared memory|shared memory.*not supported",
