@@ -74,12 +74,18 @@ def test_it_shows_itself() -> None:
     found = Diagnosis((Check("one", "ok", "<b>"), Check("other", "failed", "gone", "bring it")))
     assert not found.healthy
     assert repr(found).splitlines() == [
-        "1 of 2 checks failed",
+        "1 of 2 checks failed: other",
         "ok      one    <b>",
         "failed  other  gone",
         "               what to do: bring it",
     ]
     assert "&lt;b&gt;" in found._repr_html_()
+    assert found._repr_html_().count('class="tnb-alarm"') == 1
+    long = Diagnosis((Check("one", "ok", "word " * 40), Check("other", "ok", "x" * 150)))
+    lines = repr(long).splitlines()
+    assert all(line.startswith("               word") for line in lines[2:-1])
+    assert max(map(len, lines[:-1])) <= 100
+    assert lines[-1].endswith("x" * 150)  # what cannot be broken, such as an address, is not
     assert found.document()["checks"][1]["remedy"] == "bring it"
 
 

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing
@@ -53,6 +54,7 @@ _SMALL_SHM_NBYTES = 256 * 2**20  # a container's usual 64 MB are less
 _LITTLE_NBYTES = 16 * 2**20
 _MODEL = "identity_fp32"
 _NBYTES = 65_536
+_COLUMNS = 100  # of text
 _MOUNTS = Path("/proc/mounts")
 _SHM_DIR = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory, not a temp folder
 _WIDGETS = ("ipywidgets", "anywidget")
@@ -116,10 +118,10 @@ class Diagnosis(render.Described):
         width = max(len(check.name) for check in self.checks)
         lines = [render.line(title)]
         for check in self.checks:
-            name = render.line(check.name)
-            lines.append(f"{check.status:6}  {name:{width}}  {render.line(check.found)}")
+            begins = f"{check.status:6}  {render.line(check.name):{width}}  "
+            lines += _wrapped(begins, render.line(check.found))
             if check.remedy:
-                lines.append(f"{'':{width + 8}}  what to do: {render.line(check.remedy)}")
+                lines += _wrapped(" " * (width + 10), f"what to do: {render.line(check.remedy)}")
         return "\n".join(lines)
 
     def _ipython_display_(self) -> None:
@@ -138,12 +140,35 @@ class Diagnosis(render.Described):
         show_and_ask(self._repr_mimebundle_(), answered)
 
     def _described(self) -> render.Description:
-        failed = sum(check.status == "failed" for check in self.checks)
+        failed = [check.name for check in self.checks if check.status == "failed"]
         count = len(self.checks)
-        title = f"{failed} of {count} checks failed" if failed else f"{count} checks, none failed"
-        rows = [(check.name, check.status, check.found, check.remedy) for check in self.checks]
+        title = (
+            f"{len(failed)} of {count} checks failed: {', '.join(failed)}"
+            if failed
+            else f"{count} checks, none failed"
+        )
+        rows = [(each.name, _status(each.status), each.found, each.remedy) for each in self.checks]
         columns = ("checked", "", "found", "what to do")
         return title, (), [render.Table(None, columns, rows)]
+
+
+def _wrapped(begins: str, text: str) -> list[str]:
+    """Return a text in lines of bounded length, the first of which begins with something."""
+    lines = textwrap.wrap(
+        text,
+        _COLUMNS,
+        initial_indent=begins,
+        subsequent_indent=" " * len(begins),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines or [begins.rstrip()]
+
+
+def _status(status: str) -> render.Cell:
+    """Return a status as it stands in a card: what failed is to be seen at once."""
+    alarm = f'<span class="tnb-alarm">{status}</span>'
+    return render.Rich(status, alarm) if status == "failed" else status
 
 
 def doctor(

@@ -112,7 +112,7 @@ _FAULTS = (
         RegionKnownError,
         "unregister it first",
     ),
-    _fault(  # seen with 2.51, which closes the file once it is mapped, and looks at it again
+    _fault(  # seen with 2.51, of a file that was registered under another name before
         r"invalid shared memory region",
         SharedMemoryError,
         "the server has this file already, under another name: register a file once, or "
