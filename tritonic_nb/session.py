@@ -2178,8 +2178,8 @@ def _make_ready(transport: Transport, model: str, version: str, load: bool) -> N
         close = difflib.get_close_matches(model, names, n=1)
         raise ModelNotFoundError(
             f"the server's repository has no model {model!r}",
-            (f"did you mean {close[0]!r}? " if close else "")
-            + f"It has {_some_of(names) or 'no models'}",
+            (f"did you mean {close[0]!r}? It" if close else "it")
+            + f" has {_some_of(names) or 'no models'}",
         )
     ready = [m.version for m in found if m.state == "READY"]
     if version and ready:

@@ -119,6 +119,18 @@ _FAULTS = (
         RegionKnownError,
         "unregister it first",
     ),
+    _fault(  # seen with 2.51, of a file that was registered under another name before
+        r"invalid shared memory region",
+        SharedMemoryError,
+        "the server has this file already, under another name: register a file once, or "
+        "unregister the other name first",
+    ),
+    _fault(
+        r"failed to register shared memory region .*invalid args",
+        SharedMemoryError,
+        "the region's file in /dev/shm is smaller than what is to be registered: register no more "
+        "bytes than it has, or use shared_memory='none'",
+    ),
     _fault(
         r"failed to register.*shared memory|shared memory.*not supported",
         SharedMemoryError,
