@@ -431,4 +431,6 @@ def _picture(drawing: Drawing, name: str, caption: str) -> Picture:
         body=drawing.html or image,
         caption=escape(caption),
     )
-    return Picture(png, f"{alt}\n{caption}", caption, drawing.width, html, drawing)
+    # Beside the HTML, which nearly everything shows, the full size would double a saved notebook.
+    small = encode_png(pixels.reduce(max(1, round(pixels.width / drawing.width))))
+    return Picture(png, f"{alt}\n{caption}", caption, drawing.width, html, drawing, small=small)
