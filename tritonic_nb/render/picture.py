@@ -47,8 +47,8 @@ class Picture:
         Draws it with another opacity, 0 to 1, of what lies over a photograph; None where
         nothing does.
     small
-        The PNG file that a notebook carries beside the HTML, for those that show no HTML, at
-        one pixel for each of the page; `png` itself where there is none.
+        A smaller PNG file, with one pixel for each of the page, that a notebook carries beside
+        the HTML for what shows no HTML; `png` itself where there is none.
     """
 
     png: bytes
