@@ -191,7 +191,11 @@ def error_from_server(message: str, doing: str) -> TritonicError:
             if isinstance(error, RegionTooSmallError) and "needed" in found.groupdict():
                 error.tensor, error.needed_nbytes = found["tensor"], int(found["needed"])
             return error
-    return ServerRefusedError(said, "the server's log tells more (server.log for an embedded one)")
+    return ServerRefusedError(
+        said,
+        "the text is the server's, or the model's own; the log may tell more (server.log for an "
+        "embedded server)",
+    )
 
 
 def cuda_not_opened(error: SharedMemoryError, device: int) -> SharedMemoryError:
