@@ -222,6 +222,7 @@ def test_events_are_bounded_and_all_counted() -> None:
     assert len(record.events) == 2000
     assert [event.text for event in record.events][-1] == "ValueError"
     assert max(len(event.text) for event in record.events) == 300
+    assert any(event.text.endswith("…") for event in record.events)
     assert not hook.watched
 
 
