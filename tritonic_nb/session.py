@@ -358,7 +358,10 @@ class Session(render.Described):
         """Clear what dead sessions left; None where a session has no shared memory."""
         if {setup.kind("input"), setup.kind("output")} <= {SharedMemoryType.NONE}:
             return None
-        return _cleared_leftovers(setup.link.transport)
+        cleared = _cleared_leftovers(setup.link.transport)
+        if cleared:  # nobody asked for it, so it is told
+            _log.warning("cleared %s", cleared)
+        return cleared
 
     @property
     def _transport(self) -> Transport:
@@ -2326,8 +2329,6 @@ def _cleared_leftovers(transport: Transport) -> Leftovers:
     except TritonicError as error:  # a server that keeps its shared memory to itself
         _log.debug("the server was not searched for regions of dead sessions: %s", error)
         cleared = find_leftovers().clear()
-    if cleared:
-        _log.warning("cleared %s", cleared)
     return cleared
 
 
