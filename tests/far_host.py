@@ -42,11 +42,12 @@ def open_door(host: str, target: str) -> str:
 def main() -> None:
     """Serve from when the host has its address until standard input ends."""
     host = sys.stdin.readline().strip()
-    with tritonic_nb.serve(["identity_fp32"], progress=None) as server:
+    with tritonic_nb.serve(["identity_fp32", "identity_uint8"], progress=None) as server:
         told = {
             "url": open_door(host, server.url),
             "grpc_url": open_door(host, server.grpc_url),
             "headers": dict(server.headers),
+            "pid": server.pid,
         }
         print(json.dumps(told), flush=True)
         sys.stdin.read()

@@ -25,12 +25,24 @@ class TwoHosts:
     Attributes
     ----------
     server
-        Where the server is, as the first host sees it: ``url``, ``grpc_url``, ``headers``.
+        Where the server is, as the first host sees it: ``url``, ``grpc_url``, ``headers``; and
+        its process, ``pid``.
     """
 
-    def __init__(self, near: subprocess.Popen[str], server: dict[str, Any]) -> None:
+    def __init__(
+        self, near: subprocess.Popen[str], far: subprocess.Popen[str], server: dict[str, Any]
+    ) -> None:
         self._near = near
+        self._far = far
         self.server = server
+
+    def limit(self, rate: str) -> None:
+        """Make the cable as slow as that, in both directions: ``"100mbit"``, as tc writes it."""
+        # A small bucket: a large one would let half a request through at once.
+        bucket = "burst 64kb latency 100ms"
+        for host, name in ((self._near, "near0"), (self._far, "far0")):
+            command = f"tc qdisc replace dev {name} root tbf rate {rate} {bucket}"
+            subprocess.run([*_within(host), *command.split()], check=True)
 
     def run(self, code: str, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run Python code on the first host, to which `far` and what is given are known."""
@@ -39,7 +51,7 @@ class TwoHosts:
         command = [sys.executable, "-W", "error::ResourceWarning", "-c", given + code]
         return subprocess.run(
             [*_within(self._near), *command],
-            cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+            cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
 
 
@@ -58,7 +70,7 @@ def two_hosts() -> Iterator[TwoHosts]:
             assert far.stdin is not None
             assert far.stdout is not None
             print(FAR, file=far.stdin, flush=True)
-            yield TwoHosts(near, json.loads(far.stdout.readline()))
+            yield TwoHosts(near, far, json.loads(far.stdout.readline()))
         finally:
             for each in (near, far):
                 each.stdin.close()  # type: ignore[union-attr]  # which ends it
