@@ -127,10 +127,12 @@ def used(key: str) -> dict[str, Any]:
 def dask_job(job: dict[str, Any]) -> dict[str, Any]:
     """Run a scheduler, a worker and a job's script by their commands, all in this one pod."""
 
+    given = {**os.environ, "PYTHONPATH": str(Path.cwd())}  # scripts look beside themselves
+
     def run(command: list[str], **options: Any) -> subprocess.Popen[str]:
         told = [each.replace("dask-scheduler", "127.0.0.1") for each in command]
         program = Path(sys.executable).parent / told[0]
-        return subprocess.Popen([str(program), *told[1:]], text=True, **options)
+        return subprocess.Popen([str(program), *told[1:]], env=given, text=True, **options)
 
     with tempfile.TemporaryDirectory() as folder:
         pictures = Path(folder) / "pictures"
@@ -149,7 +151,7 @@ def dask_job(job: dict[str, Any]) -> dict[str, Any]:
         try:
             done = subprocess.run(
                 [sys.executable, str(script)],
-                env={**os.environ, **own}, capture_output=True, text=True, timeout=120, check=False,
+                env={**given, **own}, capture_output=True, text=True, timeout=120, check=False,
             )  # fmt: skip
         finally:
             for each in reversed(others):
