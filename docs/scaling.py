@@ -56,6 +56,14 @@ def beside_per_s(cost: Cost, cores: int) -> float:
     return cores * 1000 / (cost.client_ms + cost.server_ms)
 
 
+def copied_gb_s(nbytes: int, per_s: float) -> float:
+    """Return the GB per second that are copied for tensors that go in and come back.
+
+    At least: the client copies in and out, and so does a backend that has memory of its own.
+    """
+    return 4 * nbytes * per_s / 1e9
+
+
 def instances_per_s(instances: int, model_ms: float) -> float:
     """Return the requests per second of so many instances of a model."""
     return instances * 1000 / model_ms
@@ -167,29 +175,41 @@ def beside_table(cores: int, nodes: Sequence[int]) -> str:
         per_s, wire = beside_per_s(one, cores), beside_per_s(two, cores)
         flight = in_flight_fitting(one, 2 * 2**30)
         all_of_them = (shown(count * per_s) for count in nodes)
-        rows.append((one.name, *all_of_them, shown(wire), f"{flight:,}"))
+        copied = copied_gb_s(one.region_nbytes // 2, per_s)
+        rows.append((one.name, *all_of_them, shown(wire), f"{flight:,}", shown(copied)))
     plural = [f"{count} node{'s' if count > 1 else ''}" for count in nodes]
-    return table(("request", *plural, "1 node over its own wire", "in flight in 2 GiB"), rows)
+    head = ("request", *plural, "1 node over its own wire", "in flight in 2 GiB",
+            "GB/s copied in a node")  # fmt: skip
+    return table(head, rows)
+
+
+def instances_text(cores: int) -> str:
+    """How many instances of the classifier there have to be."""
+    flights = json.loads((FOLDER / "benchmark.json").read_text())["in_flight"]
+    one = next(each["per_second"]["8"] for each in flights if each["model"] == "computes")
+    node = beside_per_s(costs("system")[-1], cores)
+    return (
+        f"One instance of the classifier answers {shown(one)} requests per second "
+        f"(benchmark.json), however many are in flight. So {math.ceil(node / one)} instances are "
+        f"needed before the {cores} cores are the limit."
+    )
 
 
 def client_table(cores: int, gbit: Sequence[float]) -> str:
-    """Requests per second from one machine to Tritons elsewhere."""
+    """Requests per second from one machine to a node elsewhere, and how many nodes it can feed."""
     rows = []
     for cost in costs("none"):
-        one, many = client_per_s(cost, 1), client_per_s(cost, cores)
         node = servers_per_s(cost, 1, cores)
-        cells = []
+        cells, fed = [], 0.0
         for speed in gbit:
-            link = link_per_s(cost, speed)
-            cells += [
-                " ".join((shown(rate), f"({name})"))
-                for rate, name in (
-                    first({"link": link, "client": one}), first({"link": link, "client": many}),
-                )
-            ]  # fmt: skip
-        rows.append((cost.name, shown(node), *cells))
+            for processes in (1, cores):
+                limits = {"link": link_per_s(cost, speed), "client": client_per_s(cost, processes)}
+                rate, name = first({**limits, "node": node})
+                cells.append(f"{shown(rate)} ({name})")
+                fed = first(limits)[0] / node
+        rows.append((cost.name, *cells, shown(fed)))
     heads = [f"{speed:g} Gbit/s, {count}" for speed in gbit for count in (1, cores)]
-    return table(("request", "1 node could", *heads), rows)
+    return table(("request", *heads, "nodes fed by the last"), rows)
 
 
 def scheduler_table(cores: int, nodes: Sequence[int]) -> str:
@@ -273,12 +293,15 @@ def machine_text() -> str:
 def dask_text() -> str:
     """What a task costs."""
     empty, large = (MEASURED["scheduler"][name] for name in ("empty", "of 8 MB"))
+    items = large["nbytes"] / 602_112
     return (
         f"One empty task takes {shown(empty['scheduler_cpu_ms'])} ms of the scheduler's processor "
         f"and {shown(empty['client_cpu_ms'])} ms of the client's; one with an array of 8 MB "
         f"{shown(large['scheduler_cpu_ms'])} ms and {shown(large['client_cpu_ms'])} ms. (Here, "
         f"with two workers on the same two cores, {shown(empty['per_s'])} empty tasks and "
-        f"{shown(large['per_s'] * 8)} MB of arrays passed per second.)"
+        f"{shown(large['per_s'] * 8)} MB of arrays passed per second.) So at 602 kB an item no "
+        f"more than {shown(items * 1000 / large['scheduler_cpu_ms'])} items per second pass "
+        f"through a scheduler's one core, and {shown(items * large['per_s'])} did here."
     )
 
 
@@ -288,6 +311,7 @@ def tables(cores: int = CORES, nodes: Sequence[int] = NODES) -> dict[str, str]:
         "machine": machine_text(),
         "costs": costs_table(),
         "beside": beside_table(cores, nodes),
+        "instances": instances_text(cores),
         "client": client_table(cores, GBIT),
         "dask": dask_text(),
         "scheduler": scheduler_table(cores, nodes),

@@ -126,7 +126,6 @@ def used(key: str) -> dict[str, Any]:
 
 def dask_job(job: dict[str, Any]) -> dict[str, Any]:
     """Run a scheduler, a worker and a job's script by their commands, all in this one pod."""
-
     given = {**os.environ, "PYTHONPATH": str(Path.cwd())}  # scripts look beside themselves
 
     def run(command: list[str], **options: Any) -> subprocess.Popen[str]:

@@ -22,6 +22,9 @@ import yaml
 
 import tritonic_nb
 from tests.own_shm import WHY_NOT, own_dev_shm
+from tritonic_nb import SharedMemoryType
+from tritonic_nb.memory import region_nbytes
+from tritonic_nb.server.pools import pool_growth
 
 FOLDER = Path(__file__).parents[1] / "docs" / "deployments"
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -380,3 +383,48 @@ def test_the_dask_job_does_its_work() -> None:
     photos = [path for path in tritonic_nb.samples.images().values() if path.suffix == ".jpg"]
     assert [line.partition("\t")[0] for line in lines] == sorted(path.name for path in photos)
     assert any(line.startswith("cat.jpg") and "cat" in line.partition("\t")[2] for line in lines)
+
+
+ROW = re.compile(
+    r"\| ([^|]+) \| ([\d,]+) \| ([\d,+ ]+) \| (\d+) " + r"\| ([\d,]+) " * 3 + r"\| (\w+) \|"
+)
+
+
+def sizes() -> list[tuple[str, ...]]:
+    """Return the worked examples of the page."""
+    page = (FOLDER.parent / "deployments.md").read_text()
+    part = page.partition("<!-- sizes -->")[2].partition("<!-- end of sizes -->")[0]
+    return [found.groups() for found in ROW.finditer(part)]
+
+
+def number(text: str) -> int:
+    return int(text.replace(",", ""))
+
+
+@pytest.mark.parametrize("row", sizes(), ids=[row[0][:30] for row in sizes()])
+def test_the_sizes_are_worked_out_right(row: tuple[str, ...]) -> None:
+    """By the functions that preflight() uses; the limit is a quarter more, as a power of two."""
+    name, given, taken, flight, regions, pools, total, limit = row
+    outputs = [number(each) for each in taken.split(" + ")]
+    tensors = [number(given), *outputs]
+    made = int(flight) * sum(region_nbytes(SharedMemoryType.SYSTEM, each) for each in tensors)
+    assert number(regions) == made
+    python = not name.startswith("ONNX")
+    assert number(pools) == python * pool_growth([], number(given), sum(outputs), int(flight))
+    assert number(total) == number(regions) + number(pools)
+    powers = (2**power for power in range(26, 40))  # from Docker's 64 MB on
+    assert nbytes_of(limit) == next(size for size in powers if size >= 1.25 * number(total))
+
+
+def test_preflight_says_the_same() -> None:
+    """Of the first two examples: regions to the byte, and pools with the 1 MiB that there was."""
+    with tritonic_nb.serve(progress=None) as own:
+        own.add("classifier", tritonic_nb.samples.classifier())
+        with own.session(model="classifier") as session:
+            for row, batch in zip(sizes(), (1, 8)):  # noqa: B905
+                told = session.preflight(batch=batch, in_flight=int(row[3]))
+                assert told.region_nbytes == number(row[4])
+                assert told.pool_nbytes == number(row[5]) - sum(own.pools().values())
+        own.stop(0.0)
+    assert [row[0].partition(",")[0] for row in sizes()[:2]] == ["the classifier"] * 2
+    assert len(sizes()) == 5
