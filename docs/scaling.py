@@ -51,6 +51,22 @@ class Cost:
     region_nbytes: int
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a task of a map costs the scheduler, or the client.
+
+    Attributes
+    ----------
+    task_ms
+        Processor time of a task, whatever is in it.
+    item_ms
+        And of each item of its chunk.
+    """
+
+    task_ms: float
+    item_ms: float
+
+
 def beside_per_s(cost: Cost, cores: int) -> float:
     """Return the requests per second of one node, client and Triton on it: its processors."""
     return cores * 1000 / (cost.client_ms + cost.server_ms)
@@ -94,14 +110,18 @@ def servers_per_s(cost: Cost, nodes: int, cores: int) -> float:
     return nodes * cores * 1000 / cost.server_ms
 
 
-def scheduler_per_s(chunk: int, task_ms: float, share: float = 1.0) -> float:
-    """Return the items per second that a scheduler can hand out, at that share of its one core."""
-    return chunk * share * 1000 / task_ms
+def handed_per_s(chunk: int, task: Task, share: float = 1.0) -> float:
+    """Return the items per second that a process hands on, at that share of its one core."""
+    return chunk * share * 1000 / (task.task_ms + chunk * task.item_ms)
 
 
-def chunk_for(items_per_s: float, task_ms: float, share: float = 0.5) -> int:
-    """Return the smallest chunk with which a scheduler is busy for no more than that share."""
-    return max(1, math.ceil(items_per_s * task_ms / 1000 / share))
+def chunk_for(items_per_s: float, task: Task, share: float = 0.5) -> int | None:
+    """Return the smallest chunk with which a process is busy for no more than that share.
+
+    None where no chunk is large enough, as the items alone take more.
+    """
+    left = share * 1000 - items_per_s * task.item_ms
+    return None if left <= 0 else max(1, math.ceil(items_per_s * task.task_ms / left))
 
 
 def over_link_ms(base_ms: float, nbytes: int, gbit_s: float) -> float:
@@ -151,9 +171,8 @@ def shown(value: float) -> str:
     """Return a number with two digits that count, as more would be pretence."""
     if value <= 0:
         return "0"
-    digits = 1 - math.floor(math.log10(value))
-    rounded = round(value, digits)
-    return f"{rounded:,.{max(0, digits)}f}"
+    rounded = float(f"{value:.2g}")
+    return f"{rounded:,.{max(0, 1 - math.floor(math.log10(rounded)))}f}"
 
 
 def costs_table() -> str:
@@ -212,31 +231,52 @@ def client_table(cores: int, gbit: Sequence[float]) -> str:
     return table(("request", *heads, "nodes fed by the last"), rows)
 
 
-def scheduler_table(cores: int, nodes: Sequence[int]) -> str:
-    """How large chunks have to be for a Dask scheduler to hand them out."""
-    task_ms = MEASURED["scheduler"]["empty"]["scheduler_cpu_ms"]
+def tasks() -> dict[str, Task]:
+    """Return what was measured of Dask: of the scheduler, and of the client."""
+    empty, full = (MEASURED["scheduler"][name] for name in ("empty", "of 1000 paths"))
+    return {
+        who: Task(
+            empty[f"{who}_cpu_ms"],
+            max(0.0, full[f"{who}_cpu_ms"] - empty[f"{who}_cpu_ms"]) / full["items"],
+        )
+        for who in ("scheduler", "client")
+    }
+
+
+def rates(cores: int) -> dict[str, float]:
+    """Return some nodes' items per second, by what they are called."""
     classifier = beside_per_s(costs("system")[-1], cores)
+    return {"100": 100.0, f"{shown(classifier)} (classifier)": classifier, "10,000": 10_000.0}
+
+
+def scheduler_table(cores: int, nodes: Sequence[int]) -> str:
+    """How large chunks have to be, so that scheduler and client are half busy at most."""
     rows = []
-    for what, per_s in ((f"{shown(100)}", 100.0), (f"{shown(classifier)} (classifier)", classifier),
-                        (f"{shown(10_000)}", 10_000.0)):  # fmt: skip
-        rows += [
-            (what, count, shown(count * per_s), f"{chunk_for(count * per_s, task_ms):,}",
-             shown(chunk_for(count * per_s, task_ms) / per_s * 1000))
-            for count in nodes
-        ]  # fmt: skip
-    head = ("items/s of a node", "nodes", "items/s", "chunk, at least", "ms of work in a chunk")
+    for what, per_s in rates(cores).items():
+        for count in nodes:
+            least = {who: chunk_for(count * per_s, task) for who, task in tasks().items()}
+            known = [each for each in least.values() if each is not None]
+            possible = len(known) == len(least)
+            rows.append((
+                what, count, shown(count * per_s),
+                *("none does" if each is None else f"{each:,}" for each in least.values()),
+                shown(max(known) / per_s * 1000) if possible else "",
+            ))  # fmt: skip
+    head = ("items/s of a node", "nodes", "items/s", "chunk for the scheduler",
+            "chunk for the client", "ms of work in a chunk")  # fmt: skip
     return table(head, rows)
 
 
 def feeds_table(cores: int) -> str:
-    """How many nodes one scheduler feeds, by chunk."""
-    task_ms = MEASURED["scheduler"]["empty"]["scheduler_cpu_ms"]
-    classifier = beside_per_s(costs("system")[-1], cores)
+    """How many nodes one scheduler and one client feed, half busy, by chunk."""
     rows = []
     for chunk in CHUNKS:
-        most = scheduler_per_s(chunk, task_ms, 0.5)
-        rows.append((chunk, shown(most), shown(most / classifier), shown(most / 100)))
-    return table(("chunk", "items/s", "nodes with the classifier", "nodes of 100 items/s"), rows)
+        limits = {who: handed_per_s(chunk, task, 0.5) for who, task in tasks().items()}
+        most, name = first(limits)
+        nodes = (shown(most / per_s) for per_s in rates(cores).values())
+        rows.append((chunk, *(shown(each) for each in limits.values()), name, *nodes))
+    heads = [f"nodes of {what}" for what in rates(cores)]
+    return table(("chunk", "scheduler, items/s", "client, items/s", "first", *heads), rows)
 
 
 def cables() -> dict[tuple[str, int, str, str], dict[str, Any]]:
@@ -292,16 +332,22 @@ def machine_text() -> str:
 
 def dask_text() -> str:
     """What a task costs."""
-    empty, large = (MEASURED["scheduler"][name] for name in ("empty", "of 8 MB"))
+    found = MEASURED["scheduler"]
+    rows = [
+        (f"{name} task" if name == "empty" else f"task {name}",
+         shown(found[name]["scheduler_cpu_ms"]), shown(found[name]["client_cpu_ms"]),
+         shown(found[name]["per_s"]))
+        for name in ("empty", "of 1000 paths", "of 8 MB")
+    ]  # fmt: skip
+    large = found["of 8 MB"]
     items = large["nbytes"] / 602_112
+    made = table(("", "scheduler, ms", "client, ms", "tasks/s seen here"), rows)
+    each = {who: shown(1000 * task.item_ms) for who, task in tasks().items()}
     return (
-        f"One empty task takes {shown(empty['scheduler_cpu_ms'])} ms of the scheduler's processor "
-        f"and {shown(empty['client_cpu_ms'])} ms of the client's; one with an array of 8 MB "
-        f"{shown(large['scheduler_cpu_ms'])} ms and {shown(large['client_cpu_ms'])} ms. (Here, "
-        f"with two workers on the same two cores, {shown(empty['per_s'])} empty tasks and "
-        f"{shown(large['per_s'] * 8)} MB of arrays passed per second.) So at 602 kB an item no "
-        f"more than {shown(items * 1000 / large['scheduler_cpu_ms'])} items per second pass "
-        f"through a scheduler's one core, and {shown(items * large['per_s'])} did here."
+        f"{made}\n\nSo an item (a path there, a class and its score back) takes the scheduler "
+        f"{each['scheduler']} µs and the client {each['client']} µs, beside its part of the task. "
+        f"Of arrays of 602 kB no more than {shown(items * 1000 / large['scheduler_cpu_ms'])} per "
+        f"second pass through a scheduler's one core; {shown(items * large['per_s'])} did here."
     )
 
 

@@ -177,33 +177,41 @@ def dask_cluster(workers: int) -> Iterator[tuple[Any, int]]:
 
 
 def scheduler() -> dict[str, Any]:
-    """Return what a Dask scheduler needs for one empty task, and for tasks with arrays."""
+    """Return what a Dask scheduler and its client need for one task: empty, and with items."""
     import distributed
 
+    paths = [f"/pictures/part-{n // 100:04}/picture-{n:08}.jpg" for n in range(1000)]
+    array = np.ones(8_000_000, np.uint8)
     with dask_cluster(2) as (client, pid):
         found: dict[str, Any] = {"distributed": distributed.__version__}
-        for name, count, nbytes in (("empty", 5000, 0), ("of 8 MB", 60, 8_000_000)):
-            client.gather([client.submit(_nothing, n, pure=False) for n in range(50)])
+        for name, given, count, window in (
+            ("empty", [], 4000, 64),
+            ("of 1000 paths", paths, 200, 8),
+            ("of 8 MB", array, 60, 8),
+        ):
+            client.gather([client.submit(_answers, given, pure=False) for _ in range(10)])
             mine, its, begun = time.process_time(), seconds_of(pid), time.perf_counter()
             ended = distributed.as_completed()
             for number in range(count):
-                given = np.full(max(nbytes, 1), number % 251, np.uint8)
-                ended.add(client.submit(_nothing, given, pure=False))
-                if number >= (64 if not nbytes else 8):
-                    next(ended).release()
+                ended.add(client.submit(_answers, given, pure=False))
+                if number >= window:
+                    next(ended).result()
             for future in ended:
-                future.release()
+                future.result()
             took, its = time.perf_counter() - begun, seconds_of(pid) - its
             mine = time.process_time() - mine
             found[name] = {
-                "nbytes": nbytes, "tasks": count, "per_s": count / took,
+                "items": 1000 if given is paths else 0,
+                "nbytes": array.nbytes if given is array else 0,
+                "tasks": count, "per_s": count / took,
                 "scheduler_cpu_ms": its / count * 1e3, "client_cpu_ms": mine / count * 1e3,
             }  # fmt: skip
     return found
 
 
-def _nothing(given: Any) -> int:
-    return 0
+def _answers(given: Any) -> list[tuple[str, float]]:
+    """Return what a map would with ``reduce=``: little, for each item."""
+    return [("Egyptian cat", 0.5) for _ in given] if isinstance(given, list) else []
 
 
 def main(path: str) -> None:

@@ -176,9 +176,9 @@ def test_the_memory_limit_has_room_for_it(pod: dict[str, Any]) -> None:
     for each in containers(pod):
         limit = nbytes_of(each["resources"]["limits"]["memory"])
         assert limit >= limits["shm"] + 10**9
-        if "--memory-limit" in each.get("command", []):  # Dask does not count /dev/shm
+        if "--memory-limit" in each.get("command", []):  # of which Dask keeps some percent
             told = each["command"][each["command"].index("--memory-limit") + 1]
-            assert nbytes_of(told.removesuffix("B")) <= limit - limits["shm"]
+            assert nbytes_of(told.removesuffix("B")) == limit
 
 
 @each_pod

@@ -48,13 +48,25 @@ def test_the_formulas(scaling: ModuleType) -> None:
     assert scaling.client_per_s(cost, 4) == 4000
     assert scaling.servers_per_s(cost, 3, 8) == 8000
     assert scaling.copied_gb_s(10**6, 1000) == 4
-    assert scaling.scheduler_per_s(16, 0.5) == 32_000
-    assert scaling.chunk_for(32_000, 0.5) == 32
-    assert scaling.chunk_for(1, 0.5) == 1
+    task = scaling.Task(task_ms=1.0, item_ms=0.01)
+    assert scaling.handed_per_s(100, task) == 50_000
+    assert scaling.handed_per_s(100, task, 0.5) == 25_000
+    assert scaling.chunk_for(25_000, task) == 100
+    assert scaling.chunk_for(1, task) == 1
+    assert scaling.chunk_for(50_000, task) is None
     assert scaling.over_link_ms(5.0, 1_250_000, 0.1) == 105
     assert scaling.even_mbit_s(1.0, 11.0, 1_250_000, 0) == 1000
     assert scaling.even_mbit_s(1.0, 11.0, 1, 2) == 0
     assert scaling.first({"link": 3.0, "client": 2.0, "node": 9.0}) == (2.0, "client")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (0.134, "0.13"), (9.96, "10"), (10.4, "10"), (1_251_000, "1,300,000")],
+)
+def test_figures_have_two_digits(scaling: ModuleType, value: float, text: str) -> None:
+    """More would be pretence."""
+    assert scaling.shown(value) == text
 
 
 def test_the_link_adds_what_its_bytes_take(scaling: ModuleType) -> None:
