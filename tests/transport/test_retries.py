@@ -23,6 +23,8 @@ from tritonic_nb.errors import (
     ServerRefusedError,
     ServerUnreachableError,
 )
+from tritonic_nb.memory import SharedMemoryType
+from tritonic_nb.regions import Need, RegionSet
 from tritonic_nb.transport import Transport, connect, http
 from tritonic_nb.transport.base import InferRequest
 from tritonic_nb.transport.curl import CurlEngine
@@ -61,10 +63,8 @@ def transport_to(*replies: bytes | None, retries: int) -> Iterator[tuple[Transpo
     """Talk to a server that gives these replies, one after the other; None hangs up."""
     with serving(lambda asked: replies[min(asked.number, len(replies) - 1)]) as (url, asked):
         transport = connect(url, retries=retries)
-        try:
-            yield transport, asked
-        finally:  # or the server would wait for this connection, and the tests for the server
-            transport.close()
+        yield transport, asked
+        transport.close()
 
 
 def reset(reason: str) -> bytes:
@@ -186,6 +186,27 @@ def test_a_busy_gateway_does_not_choose_the_wire() -> None:
         pytest.raises(ServerBusyError),
     ):
         tritonic_nb.Session(url)
+
+
+def test_a_region_stays_owed_while_a_gateway_is_busy() -> None:
+    """That is no refusal of the server's, after some of which it would be forgotten."""
+    busy = True
+
+    def answer(asked: Asked) -> bytes:
+        return BUSY if busy and asked.path.endswith("/unregister") else reply(b"")
+
+    with serving(answer) as (url, asked):
+        transport = connect(url)
+        regions = RegionSet(transport)
+        with regions.slot() as slot:
+            slot.place(Need("input", "x", 64, SharedMemoryType.SYSTEM), 5)
+        assert not regions.retire_all()
+        assert not any(regions.settle() for _ in range(5))
+        busy = False
+        assert regions.settle()
+        regions.close()
+        transport.close()
+    assert [each.path.endswith("/unregister") for each in asked] == [False] + 7 * [True]
 
 
 def test_a_session_whose_server_is_gone_closes_at_once() -> None:
