@@ -162,9 +162,13 @@ class NoReplyError(ServerError):
     ----------
     sent
         Whether the server may have got the request, or some of it.
+    lasting
+        Whether another try would end like this one: what answers there is no Triton, or its
+        certificate is not trusted.
     """
 
     sent: bool = True
+    lasting: bool = False
 
 
 class ServerUnreachableError(NoReplyError):

@@ -159,7 +159,8 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
     places
         How each input and output travelled, by ``(direction, name)``.
     wire_nbytes
-        The bodies of the request and of the reply together, in bytes.
+        The bodies of the request and of the reply together, in bytes: over HTTP as they went,
+        over gRPC before they were compressed.
     images, transform
         The pictures that were the input and how they became a tensor; empty
         and None where it was none.

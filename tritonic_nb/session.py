@@ -218,14 +218,16 @@ class Session(render.Described):
         :meth:`stream`, are on their way at the same time, from 1 to 256. Each has
         regions of its own.
     compression
-        ``"gzip"`` or ``"deflate"``: makes what tensors go over the wire smaller, from 64 kB
-        on, where a slow network costs more than the processor's time on both sides. Masks,
-        texts and pictures of 8 bits shrink well, activations in FP32 hardly. Nothing in
-        shared memory is compressed.
+        ``"gzip"`` or ``"deflate"``: makes what tensors go over the wire smaller, where a slow
+        network costs more than the processor's time on both sides: those of requests from
+        64 KiB on, and over HTTP those of replies (over gRPC that is a setting of the
+        server's). Masks, texts and pictures of 8 bits shrink well, activations in FP32
+        hardly. Nothing in shared memory is compressed.
     retries
-        How often a request is sent again, after pauses from 0.1 s up to 5 s within its time
-        limit, where that can do nothing twice: it never left, or the server said that it was
-        too busy; never an inference that it may have begun with.
+        How often a request is sent again, from 0 to 100, after pauses from 0.1 s up to 5 s
+        within its time limit, where that can do nothing twice: it never left, or the server,
+        or a gateway before it, said that it was too busy; never an inference that it may
+        have begun with.
 
     Raises
     ------
