@@ -98,6 +98,31 @@ class SessionSpec:
         """
         return replace(self, server=server, headers=headers)
 
+    def for_workers(self, server: ServerPlace | None, *, secrets: bool | None) -> SessionSpec:
+        """Return the recipe that workers get, with secrets only if somebody said so.
+
+        Parameters
+        ----------
+        server
+            Where a worker's server is, if not at the same address.
+        secrets
+            Whether secrets go to them. None is an error if there are any and no `server`.
+
+        Raises
+        ------
+        ArgumentError
+            If it was not said.
+        """
+        if server is not None:
+            return replace(self, server=server, headers=self.headers if secrets else None)
+        if self.has_secrets and secrets is None:
+            raise ArgumentError(
+                "this session uses headers or a password, which workers do not get unless asked",
+                "say where a worker's own Triton is: server=...; or let them have them, and all "
+                "that they pass through: secrets=True; or not: secrets=False",
+            )
+        return self if secrets else self.without_secrets()
+
     def open(
         self,
         server: ServerPlace | None = None,

@@ -1689,7 +1689,12 @@ class Session(render.Described):
             return spread.spread(
                 crew_of(executor),
                 spread.checked_order(
-                    self._spec_for_workers(server, secrets, most), options, reduce, keep_s
+                    replace(self.spec_with_secrets(), in_flight=most).for_workers(
+                        server, secrets=secrets
+                    ),
+                    options,
+                    reduce,
+                    keep_s,
                 ),
                 iterator,
                 render.Progress(known if total is None else total, show=progress),
@@ -1712,22 +1717,6 @@ class Session(render.Described):
             render.Progress(known if total is None else total, show=progress),
             return_exceptions=return_exceptions,
         )
-
-    def _spec_for_workers(
-        self, server: ServerPlace | None, secrets: bool | None, in_flight: int
-    ) -> SessionSpec:
-        """Return the recipe of a worker's session."""
-        spec = replace(self.spec_with_secrets(), in_flight=in_flight)
-        if server is not None:
-            headers = spec.headers if secrets else None
-            return replace(spec, server=server, headers=headers)
-        if spec.has_secrets and secrets is None:
-            raise ArgumentError(
-                "this session uses headers or a password, which workers do not get unless asked",
-                "say where a worker's own Triton is: server=...; or let them have them, and all "
-                "that they pass through: secrets=True; or not: secrets=False",
-            )
-        return spec if secrets else spec.without_secrets()
 
     def stream(
         self,
