@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tritonic_nb.parcel import Parcel
@@ -53,8 +54,7 @@ class _Outpost:
         given = server()
         # A server that was started for this session goes with it.
         self._stop = getattr(given, "stop", None)
-        # Headers that it brings are its own.
-        self._session = spec.open(server=lambda: given, headers=dict(spec.headers or ()))
+        self._session = replace(spec, server=lambda: given).open()
 
     def holds(self, session: Session) -> bool:
         """Whether that is its session."""

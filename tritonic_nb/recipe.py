@@ -155,10 +155,14 @@ class SessionSpec:
 
         spec = self if server is None else self.at(server)
         given = {each.name: getattr(spec, each.name) for each in fields(spec)}
-        given["headers"] = {**dict(spec.headers or ()), **(headers or {})}
         where = given.pop("server")
         # A function that fails says so with its own error, as it is the user's.
-        return Session(where() if callable(where) else where, **{**given, **changes})
+        found = where() if callable(where) else where
+        # What a server brings itself is right for it, and what another one was sent may not be.
+        own = getattr(found, "headers", {})
+        carried = {name: value for name, value in spec.headers or () if name not in own}
+        given["headers"] = {**carried, **(headers or {})}
+        return Session(found, **{**given, **changes})
 
     def __repr__(self) -> str:
         shown = [f"server={_shown(self.server)}"]
