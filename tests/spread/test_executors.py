@@ -192,33 +192,21 @@ def test_an_executor_that_was_shut_down_says_so(
 
 def test_after_an_early_end_nothing_begins(session: tritonic_nb.Session) -> None:
     """What has not begun is cancelled, and the session goes on."""
-    began: list[float] = []
-
-    def note(result: tritonic_nb.InferenceResult) -> float:
-        began.append(time.monotonic())
-        time.sleep(0.05)
-        return 0.0
-
-    spec = session.spec_with_secrets()
-    assert spec.has_secrets or spec.server
+    _seen.clear()
     with ThreadPoolExecutor(1) as executor:
-        # A reduce that tells this test what was done; it is never pickled by its code, as
-        # that would be a copy.
-        _notes[:] = [note]
-        results = over(session, numbered(400), executor, reduce=_noting, ahead=8)
+        results = over(session, numbered(400), executor, reduce=_see, ahead=8)
         next(results)
         results.close()  # type: ignore[attr-defined]
-        ended = time.monotonic()
-    assert all(when < ended + 1 for when in began)
-    assert len(began) <= 8  # the chunk that was done, and the one that had begun
+    assert len(_seen) <= 8  # of the chunk that was given, and of the one that had begun
     assert session.infer(np.ones((1, 1), np.float32))["OUTPUT0"] == 1
 
 
-_notes: list[Callable[[Any], float]] = []
+_seen: list[float] = []
 
 
-def _noting(result: tritonic_nb.InferenceResult) -> float:
-    return _notes[0](result)
+def _see(_result: tritonic_nb.InferenceResult) -> None:
+    _seen.append(time.monotonic())
+    time.sleep(0.05)
 
 
 def test_a_session_that_nobody_uses_is_closed(
