@@ -67,8 +67,8 @@ ALLOWED = {
         "tensors",
     },
     "benchmark": {
-        "arguments", "errors", "measuring", "memory", "regions", "render", "samples", "server",
-        "session", "tensors", "transport",
+        "arguments", "blocks", "errors", "images", "measuring", "memory", "outposts", "regions",
+        "render", "result", "samples", "server", "session", "tensors", "transport",
     },
     "__main__": {"cli"},
     "diagnosis": {
@@ -103,8 +103,8 @@ DOORS = {
     "traitlets": {"widgets"},
     "av": {"frames"},
     "pandas": {"monitoring"},
-    "dask": {"blocks"},
-    "distributed": set(),  # a Dask client is the user's own
+    "dask": {"benchmark", "blocks"},
+    "distributed": {"benchmark"},  # elsewhere a Dask client is the user's own
     "cloudpickle": {"parcel"},
     "findpython": {"server"},
     "filelock": {"server"},

@@ -160,7 +160,8 @@ class SessionSpec:
         found = where() if callable(where) else where
         # What a server brings itself is right for it, and what another one was sent may not be.
         own = getattr(found, "headers", {})
-        carried = {name: value for name, value in spec.headers or () if name not in own}
+        sent = dict(spec.headers or ())
+        carried = {name: value for name, value in sent.items() if name not in own}
         given["headers"] = {**carried, **(headers or {})}
         return Session(found, **{**given, **changes})
 
