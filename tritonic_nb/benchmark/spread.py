@@ -189,21 +189,25 @@ def _servers(count: int) -> Iterator[list[Server]]:
 @contextmanager
 def _client(workers: int) -> Iterator[Any]:
     try:
+        import dask
         import distributed
     except ImportError as error:
         raise ArgumentError(
             f"there is no Dask: {error}", "pip install 'tritonic-nb[dask]'"
         ) from error
-    dask: Any = distributed  # whose functions have no types
+    made: Any = distributed  # whose functions have no types
+    # As docs/spread.md advises: two threads, so that one chunk begins while another ends; and
+    # without Dask's own setting of malloc, with which each large array is new memory.
     with (
-        dask.LocalCluster(
+        dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}),
+        made.LocalCluster(
             n_workers=workers,
-            threads_per_worker=1,
+            threads_per_worker=2,
             host="127.0.0.1",
             dashboard_address=None,
             silence_logs=logging.CRITICAL,
         ) as cluster,
-        dask.Client(cluster) as client,
+        made.Client(cluster) as client,
     ):
         yield client
 
