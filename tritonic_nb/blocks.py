@@ -20,7 +20,7 @@ from tritonic_nb.errors import (
     check_whole,
 )
 from tritonic_nb.inputs import check_batch_size
-from tritonic_nb.outposts import KEEP_S, outpost
+from tritonic_nb.outposts import KEEP_S, Outpost, outpost
 from tritonic_nb.parcel import Parcel
 from tritonic_nb.recipe import ServerPlace, SessionSpec
 from tritonic_nb.render import Progress
@@ -171,13 +171,13 @@ class _Block:
         values = self._values(session.infer(found, **self.options)[self.output], 1)
         return replace(self, shape=values.shape[1:], dtype=values.dtype)
 
-    def infer(self, session: Session, items: npt.NDArray[Any], in_flight: int) -> Any:
+    def infer(self, post: Outpost, items: npt.NDArray[Any], in_flight: int) -> Any:
         """Return the output for a block of items."""
         made = np.empty((len(items), *self.shape), self.dtype)
         pieces = list(self._pieces(items))
         results = flight.in_order(
-            flight.jobs_of(session.infer, (piece for _, piece in pieces), self.options),
-            1 if session.model_info.stateful else in_flight,
+            flight.jobs_of(post.infer, (piece for _, piece in pieces), self.options),
+            1 if post.session.model_info.stateful else in_flight,
             Progress(show=False),
             return_exceptions=True,
             numbered=False,
@@ -225,8 +225,8 @@ class _Order:
     keep_s: float
 
     def __call__(self, items: npt.NDArray[Any]) -> Any:
-        with outpost(self.spec, self.keep_s) as session:
-            return self.block.infer(session, np.asarray(items), self.in_flight)
+        with outpost(self.spec, self.keep_s) as post:
+            return self.block.infer(post, np.asarray(items), self.in_flight)
 
 
 def _recipe(
@@ -245,8 +245,8 @@ def _opened(session: Session | SessionSpec, spec: SessionSpec, keep_s: float) ->
     if isinstance(session, Session):
         yield session
         return
-    with outpost(Parcel.of(spec, "the session's recipe"), keep_s) as opened:
-        yield opened
+    with outpost(Parcel.of(spec, "the session's recipe"), keep_s) as post:
+        yield post.session
 
 
 def _dask_array(array: Any) -> Any:

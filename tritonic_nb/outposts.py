@@ -7,17 +7,19 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tritonic_nb.parcel import Parcel
+from tritonic_nb.recipe import SessionSpec
+from tritonic_nb.result import InferenceResult
 
 if TYPE_CHECKING:
     from tritonic_nb.session import Session
 
-__all__ = ["KEEP_S", "close_outposts", "give_up", "outpost", "retire"]
+__all__ = ["KEEP_S", "Outpost", "close_outposts", "outpost", "retire"]
 
 KEEP_S = 10.0
 """How long a session that nobody uses is kept, in seconds."""
@@ -25,8 +27,16 @@ KEEP_S = 10.0
 _log = logging.getLogger("tritonic_nb.session")
 
 
-class _Outpost:
-    """One session of this process, and the server that was started for it."""
+class Outpost:
+    """One session of this process, and the server that was started for it.
+
+    Attributes
+    ----------
+    session
+        The session. It is nobody's to close.
+    """
+
+    session: Session
 
     def __init__(self, digest: str) -> None:
         self.digest = digest
@@ -35,39 +45,41 @@ class _Outpost:
         self.keep_s = 0.0
         self.idle_since = 0.0
         self._opening = threading.Lock()
-        self._session: Session | None = None
-        self._stop: Callable[[], object] | None = None
+        self._closing = ExitStack()
+        self._turns = threading.Semaphore(0)
 
-    def open(self, spec: Parcel) -> Session:
-        """Return the session, opened by the first who asks."""
+    def open(self, spec: Parcel) -> None:
+        """Open the session, if nobody has done it before."""
         with self._opening:
-            if self._session is None:
+            if not hasattr(self, "session"):
                 self._open(spec.open())
-            assert self._session is not None  # noqa: S101 - for mypy
-            return self._session
 
-    def _open(self, spec: Any) -> None:
+    def _open(self, spec: SessionSpec) -> None:
         server = spec.server
-        if not callable(server):
-            self._session = spec.open()
-            return
-        given = server()
-        # A server that was started for this session goes with it.
-        self._stop = getattr(given, "stop", None)
-        self._session = replace(spec, server=lambda: given).open()
+        if callable(server):
+            given = server()
+            # One that was started for this session goes with it.
+            if callable(stop := getattr(given, "stop", None)):
+                self._closing.callback(stop)
+            spec = replace(spec, server=lambda: given)
+        session = spec.open()
+        self._closing.callback(session.close)
+        self._turns = threading.Semaphore(spec.in_flight)
+        self.session = session
 
-    def holds(self, session: Session) -> bool:
-        """Whether that is its session."""
-        return self._session is session
+    def infer(self, inputs: Any, /, **options: Any) -> InferenceResult:
+        """Run the model once; of all tasks together, no more at a time than the session's own."""
+        with self._turns:
+            return self.session.infer(inputs, **options)
+
+    def give_up(self) -> None:
+        """Have the next one opened anew: the server of this one has gone."""
+        self.retired = True
 
     def close(self) -> None:
         """Close the session and stop its server, whatever becomes of either; safe to repeat."""
-        with self._opening, ExitStack() as closing:
-            if self._stop is not None:
-                closing.callback(self._stop)
-            if self._session is not None:
-                closing.callback(self._session.close)
-            self._session = self._stop = None
+        with self._opening:
+            self._closing.close()
 
 
 class _Outposts:
@@ -76,38 +88,38 @@ class _Outposts:
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._changed = threading.Condition()
-        self._all: list[_Outpost] = []
+        self._all: list[Outpost] = []
         self._watcher: threading.Thread | None = None
         self._ends_with_process = False
 
     @contextmanager
-    def session(self, spec: Parcel, keep_s: float) -> Iterator[Session]:
+    def outpost(self, spec: Parcel, keep_s: float) -> Iterator[Outpost]:
         """Give the session of a recipe for a block."""
         outpost = self._enter(spec.digest, keep_s)
         try:
             try:
-                session = outpost.open(spec)
+                outpost.open(spec)
             except BaseException:
                 outpost.retired = True  # the next one tries anew
                 raise
             self._end_with_process()
-            yield session
+            yield outpost
         finally:
             self._leave(outpost)
 
-    def _enter(self, digest: str, keep_s: float) -> _Outpost:
+    def _enter(self, digest: str, keep_s: float) -> Outpost:
         with self._changed:
             for outpost in self._all:
                 if outpost.digest == digest and not outpost.retired:
                     break
             else:
-                outpost = _Outpost(digest)
+                outpost = Outpost(digest)
                 self._all.append(outpost)
             outpost.users += 1
             outpost.keep_s = max(keep_s, outpost.keep_s)
             return outpost
 
-    def _leave(self, outpost: _Outpost) -> None:
+    def _leave(self, outpost: Outpost) -> None:
         with self._changed:
             outpost.users -= 1
             outpost.idle_since = time.monotonic()
@@ -118,11 +130,6 @@ class _Outposts:
                 self._watch()
         if closes:
             _close(outpost)
-
-    def give_up(self, session: Session) -> None:
-        with self._changed:
-            for each in self._all:
-                each.retired = each.retired or each.holds(session)
 
     def retire(self, digest: str | None = None) -> None:
         """Close a recipe's session, or all; one that is in use when its last user has left."""
@@ -160,7 +167,7 @@ class _Outposts:
         while (due := self._next_due()) is not None:
             _close(due)
 
-    def _next_due(self) -> _Outpost | None:
+    def _next_due(self) -> Outpost | None:
         """Wait for a session that was idle for too long; None when there is none left."""
         with self._changed:
             while self._all:
@@ -186,7 +193,7 @@ class _Outposts:
         Finalize(None, self.close, exitpriority=10)  # its children run nothing of atexit
 
 
-def _close(outpost: _Outpost) -> None:
+def _close(outpost: Outpost) -> None:
     try:
         outpost.close()
     except Exception as error:  # what is left, the session's janitor sees to
@@ -209,7 +216,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no forks
 
 
 @contextmanager
-def outpost(spec: Parcel, keep_s: float = KEEP_S) -> Iterator[Session]:
+def outpost(spec: Parcel, keep_s: float = KEEP_S) -> Iterator[Outpost]:
     """Give this process's session of a recipe for a block.
 
     It is opened by the first who asks; whoever comes while it is there, in any thread,
@@ -230,13 +237,8 @@ def outpost(spec: Parcel, keep_s: float = KEEP_S) -> Iterator[Session]:
     TritonicError
         As :class:`~tritonic_nb.Session` raises; and whatever the function raises.
     """
-    with _here.session(spec, keep_s) as session:
-        yield session
-
-
-def give_up(session: Session) -> None:
-    """Give a session, whose server has gone, to nobody any more: the next one is opened anew."""
-    _here.give_up(session)
+    with _here.outpost(spec, keep_s) as found:
+        yield found
 
 
 def retire(digest: str | None = None) -> None:

@@ -1608,7 +1608,8 @@ class Session(render.Described):
             not be changed before their results are there.
         in_flight
             How many are on their way at the same time, where it differs from the
-            session's. For a model with sequences only 1, which keeps their order.
+            session's; with an executor, of each worker. For a model with sequences only
+            1, which keeps their order.
         progress
             Whether to show it: as a bar in a notebook, which ends as a line of text,
             or in a terminal.

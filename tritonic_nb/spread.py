@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -24,22 +24,21 @@ from tritonic_nb.crew import Crew
 from tritonic_nb.errors import (
     ArgumentError,
     ExecutorError,
+    ServerError,
     ServerStartError,
     ServerUnreachableError,
+    SharedMemoryError,
     TritonicError,
     brief,
     check_whole,
 )
 from tritonic_nb.images import Pictures
-from tritonic_nb.outposts import KEEP_S, give_up, outpost
+from tritonic_nb.outposts import KEEP_S, Outpost, outpost
 from tritonic_nb.parcel import Parcel
 from tritonic_nb.recipe import SessionSpec
 from tritonic_nb.render import Progress
 from tritonic_nb.result import InferenceResult
 from tritonic_nb.tensors import ModelSpec
-
-if TYPE_CHECKING:
-    from tritonic_nb.session import Session
 
 __all__ = ["Order", "checked_limits", "checked_order", "do_chunk", "spread"]
 
@@ -61,7 +60,7 @@ class Order:
     how
         The options of each inference, and what is applied to its result, or None.
     in_flight
-        How many of a chunk are with the server at the same time.
+        How many of a chunk are on their way at the same time.
     keep_s
         How long a worker keeps its session.
     """
@@ -160,11 +159,12 @@ def do_chunk(order: Order, items: list[Any]) -> _Done:
     values: list[Any] = [None] * len(items)
     left = list(range(len(items)))
     for again in (True, False):
-        with _session(order) as session:
+        with _outpost(order) as post:
+            stateful = post.session.model_info.stateful
             # Whatever the number is here, the caller knows another.
             results = flight.in_order(
-                flight.jobs_of(session.infer, (items[at] for at in left), options),
-                1 if session.model_info.stateful else order.in_flight,
+                flight.jobs_of(post.infer, (items[at] for at in left), options),
+                1 if stateful else order.in_flight,
                 Progress(show=False),
                 return_exceptions=True,
                 numbered=False,
@@ -172,19 +172,20 @@ def do_chunk(order: Order, items: list[Any]) -> _Done:
             for at, result in zip(left, results, strict=True):
                 values[at] = _kept(result, reduce)
             left = [at for at in left if _got_no_answer(values[at])]
-            if not left or not again or session.model_info.stateful:
+            if not left or not again or stateful:
                 break
-            _log.warning("the server at %s has gone; the session is opened anew", session.url)
-            give_up(session)
+            url = post.session.url
+            _log.warning("the server at %s has gone; the session is opened anew", url)
+            post.give_up()
     return _Done(values)
 
 
 @contextmanager
-def _session(order: Order) -> Iterator[Session]:
+def _outpost(order: Order) -> Iterator[Outpost]:
     """Give this process's session; where it cannot be opened, say on which machine."""
     with ExitStack() as leaving:
         try:
-            session = leaving.enter_context(outpost(order.spec, order.keep_s))
+            post = leaving.enter_context(outpost(order.spec, order.keep_s))
         except TritonicError as error:
             error.locate(f"on {socket.gethostname()}")
             raise
@@ -194,12 +195,14 @@ def _session(order: Order) -> Iterator[Session]:
                 f"{type(error).__name__}: {error}",
                 "try it there alone",
             ) from error
-        yield session
+        yield post
 
 
 def _kept(result: Any, reduce: Callable[[InferenceResult], Any] | None) -> Any:
     """Return what is sent back for an item."""
     if isinstance(result, Exception):
+        if isinstance(result, ServerError | SharedMemoryError):  # of that machine, then
+            result.locate(f"on {socket.gethostname()}")
         return _Failed(_portable(result))
     if reduce is None:
         # A photo is larger than its file, which the caller has.
@@ -399,6 +402,7 @@ def _values(task: _Task, given: int) -> list[Any]:
     """Return what came of the items of a chunk that has ended."""
     try:
         values: list[Any] = task.future.result().values
+        task.future = None  # and a cluster need not keep them any more
     except TritonicError as error:  # no session: the same for all of them
         error.locate(_named(task.numbers))
         raise
