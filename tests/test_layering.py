@@ -63,7 +63,7 @@ ALLOWED = {
         "views", "watching", "workers",
     },
     "blocks": {
-        "errors", "flight", "inputs", "outposts", "parcel", "recipe", "render", "session",
+        "errors", "flight", "inputs", "outposts", "parcel", "recipe", "render", "session", "spread",
         "tensors",
     },
     "benchmark": {

@@ -25,6 +25,7 @@ from tritonic_nb.parcel import Parcel
 from tritonic_nb.recipe import ServerPlace, SessionSpec
 from tritonic_nb.render import Progress
 from tritonic_nb.session import Session
+from tritonic_nb.spread import check_repeatable
 from tritonic_nb.tensors import ModelSpec, TensorSpec, numpy_dtype
 
 __all__ = ["map_blocks"]
@@ -148,6 +149,7 @@ class _Block:
     ) -> _Block:
         """Return how the items of an array go through a model."""
         spec = _only_input(model)
+        check_repeatable(model)
         alike = spec.rank == array.ndim
         if model.max_batch_size and batch is not None:
             check_batch_size(model, batch)
@@ -177,7 +179,7 @@ class _Block:
         pieces = list(self._pieces(items))
         results = flight.in_order(
             flight.jobs_of(post.infer, (piece for _, piece in pieces), self.options),
-            1 if post.session.model_info.stateful else in_flight,
+            in_flight,
             Progress(show=False),
             return_exceptions=True,
             numbered=False,

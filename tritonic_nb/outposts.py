@@ -123,10 +123,12 @@ class _Outposts:
         with self._changed:
             outpost.users -= 1
             outpost.idle_since = time.monotonic()
-            closes = not outpost.users and (outpost.retired or not outpost.keep_s)
+            # At the end of the process it is closed and gone already.
+            idle = not outpost.users and outpost in self._all
+            closes = idle and (outpost.retired or not outpost.keep_s)
             if closes:
                 self._all.remove(outpost)
-            elif not outpost.users:
+            elif idle:
                 self._watch()
         if closes:
             _close(outpost)

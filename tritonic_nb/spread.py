@@ -40,7 +40,7 @@ from tritonic_nb.render import Progress
 from tritonic_nb.result import InferenceResult
 from tritonic_nb.tensors import ModelSpec
 
-__all__ = ["Order", "checked_limits", "checked_order", "do_chunk", "spread"]
+__all__ = ["Order", "check_repeatable", "checked_limits", "checked_order", "do_chunk", "spread"]
 
 _WAKE_S = 0.2  # how long Ctrl-C may go unnoticed: its signal may come to another thread
 _ASK_AGAIN_S = 1.0  # how many workers there are: clusters grow
@@ -107,12 +107,23 @@ def checked_limits(model: ModelSpec, chunk: int, ahead: int | None) -> tuple[int
     check_whole(chunk, 1, "chunk", "give how many items go to a worker together")
     if ahead is not None:
         check_whole(ahead, 1, "ahead", "give how many chunks may be on their way")
+    check_repeatable(model)
+    return chunk, ahead
+
+
+def check_repeatable(model: ModelSpec) -> None:
+    """Refuse a model with sequences: a lost worker's requests are sent again, in any order.
+
+    Raises
+    ------
+    ArgumentError
+        If it is one.
+    """
     if model.stateful:
         raise ArgumentError(
             f"model {model.name!r} has sequences, whose requests must come in order and once",
-            "map without an executor",
+            "use Session.map without an executor",
         )
-    return chunk, ahead
 
 
 # What a worker does
@@ -160,11 +171,10 @@ def do_chunk(order: Order, items: list[Any]) -> _Done:
     left = list(range(len(items)))
     for again in (True, False):
         with _outpost(order) as post:
-            stateful = post.session.model_info.stateful
             # Whatever the number is here, the caller knows another.
             results = flight.in_order(
                 flight.jobs_of(post.infer, (items[at] for at in left), options),
-                1 if stateful else order.in_flight,
+                order.in_flight,
                 Progress(show=False),
                 return_exceptions=True,
                 numbered=False,
@@ -172,7 +182,7 @@ def do_chunk(order: Order, items: list[Any]) -> _Done:
             for at, result in zip(left, results, strict=True):
                 values[at] = _kept(result, reduce)
             left = [at for at in left if _got_no_answer(values[at])]
-            if not left or not again or stateful:
+            if not left or not again:
                 break
             url = post.session.url
             _log.warning("the server at %s has gone; the session is opened anew", url)

@@ -181,6 +181,8 @@ def test_what_cannot_be_right_is_refused_at_once(
         mapped(classifier, array, output="logits", batch=0)
     with pytest.raises(TensorNameError, match="2 inputs"):
         mapped(open_session("simple"), array, output="OUTPUT0")
+    with pytest.raises(ArgumentError, match="has sequences"):
+        mapped(open_session("simple_sequence"), array, output="OUTPUT")
     monkeypatch.setitem(sys.modules, "dask.array", None)
     with pytest.raises(ArgumentError, match=r"pip install 'tritonic-nb\[dask\]'"):
         mapped(classifier, array, output="logits")

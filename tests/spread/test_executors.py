@@ -235,6 +235,28 @@ def test_threads_of_one_process_share_a_session(
     assert eventually(lambda: not _started[-1].running)
 
 
+def test_in_flight_counts_for_all_of_a_workers_tasks(
+    sleeper_session: tritonic_nb.Session,
+) -> None:
+    """With four chunks at the same time and in_flight=1 one request is on its way."""
+    with ThreadPoolExecutor(4) as executor:
+        started = time.monotonic()
+        items = [np.array([0.05], np.float32)] * 12
+        results = over(
+            sleeper_session, items, executor, chunk=1, in_flight=1,
+            reduce=lambda result: result.timings.total_ms,
+        )  # fmt: skip
+        # With more than one on its way, each but the first would wait for those before.
+        assert np.median(list(results)) < 90
+    assert time.monotonic() - started > 12 * 0.05
+
+
+@pytest.fixture
+def sleeper_session(sleeper: str, open_session: Open) -> tritonic_nb.Session:
+    """A session with a model that takes one request at a time, and its time."""
+    return open_session(sleeper)
+
+
 _started: list[tritonic_nb.Server] = []
 
 

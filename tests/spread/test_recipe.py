@@ -110,6 +110,17 @@ def test_a_result_is_pickled_with_arrays_of_its_own(open_session: Open) -> None:
     assert repr(again) == repr(result)
 
 
+def test_what_a_server_brings_wins_over_what_another_was_sent(server: Any) -> None:
+    """The header of one embedded server would be refused by another."""
+    place = place_of(server, "http")
+    if not place["headers"]:
+        pytest.skip("the server has no header of its own")
+    wrong = dict.fromkeys(place["headers"], "of another")
+    spec = SessionSpec(lambda: server, "identity_fp32", headers=wrong, shared_memory="system")
+    with spec.open() as session:
+        assert session.infer(np.ones((1, 1), np.float32)).shared_nbytes > 0
+
+
 def test_a_function_of_a_notebook_is_one_and_the_same_parcel() -> None:
     """What is pickled by its code is known again by its bytes, however often it is opened."""
     parcel = Parcel.of(SessionSpec(lambda: "localhost:8000"), "it")
