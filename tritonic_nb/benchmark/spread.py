@@ -61,7 +61,7 @@ class SpreadAmount:
 
 
 FULL = SpreadAmount()
-QUICK = SpreadAmount(pictures=128, rounds=1, small=320, nbytes=10**8)
+QUICK = SpreadAmount(pictures=96, rounds=1, small=160, nbytes=5 * 10**7)
 
 
 @dataclass
@@ -138,26 +138,29 @@ def measure_spread(amount: SpreadAmount, progress: Callable[[str], None]) -> Spr
     ServerRefusedError
         If results are not what they should be, or something is left.
     """
-    with _servers(amount.workers) as servers, _client(amount.workers) as client:
-        places = [(server.url, server.headers) for server in servers]
-        sessions = [server.session(model=_MODEL, in_flight=2) for server in servers]
-        with ExitStack() as closing, quiet():
-            for session in sessions:
-                closing.callback(session.close)
-            bench = _Bench(client, sessions, partial(_place_of_worker, places), amount)
+    with _servers(amount.workers) as servers:
+        with _bench(servers, amount) as bench, quiet():
             map_per_s, loop_per_s = bench.rounds(progress)
+            progress("what an item costs beyond its inference")
+            overhead_ms = bench.overhead()
             progress("a worker is killed half-way")
             killed_s = bench.with_a_kill()
-            progress("what an item costs beyond its inference")
-            overhead = bench.overhead()
-    with _servers(1) as (server,):
         progress(f"{human_bytes(amount.nbytes)} through a process of {human_bytes(LIMIT_NBYTES)}")
-        large = measure_large(server, _MODEL, amount.nbytes)
-    return SpreadReport(
-        amount, map_per_s, loop_per_s, overhead, killed_s,
-        amount.pictures / statistics.median(map_per_s),
-        large,
-    )  # fmt: skip
+        large = measure_large(servers[0], _MODEL, amount.nbytes)
+    plain_s = amount.pictures / statistics.median(map_per_s)
+    return SpreadReport(amount, map_per_s, loop_per_s, overhead_ms, killed_s, plain_s, large)
+
+
+@contextmanager
+def _bench(servers: Sequence[Server], amount: SpreadAmount) -> Iterator[_Bench]:
+    """Give a cluster, and sessions with the servers that its workers have, too."""
+    places = [(server.url, server.headers) for server in servers]
+    with ExitStack() as closing:
+        client = closing.enter_context(_client(amount.workers))
+        sessions = [
+            closing.enter_context(server.session(model=_MODEL, in_flight=2)) for server in servers
+        ]
+        yield _Bench(client, sessions, partial(_place_of_worker, places), amount)
 
 
 class _Place:
@@ -184,6 +187,8 @@ def _servers(count: int) -> Iterator[list[Server]]:
             made.append(stopping.enter_context(serve(["identity_fp32"])))
             made[-1].add(_MODEL, samples.classifier())
         yield made
+        for server in made:
+            server.stop(0.0)  # nobody asks it any more
 
 
 @contextmanager
