@@ -452,7 +452,8 @@ def _executor_error(error: BaseException, numbers: range, given: int) -> Executo
         message += f"behind were not done; {given} were given before"
         remedy = "make a new executor and map the rest; Dask does a lost worker's items again"
     else:
-        told = f"{name}: {error}" if str(error) else name
+        said = " ".join(str(error).split())
+        told = f"{name}: {said}" if said else name
         message = f"{_named(numbers)} were not done: {told}"
         remedy = "the executor's own log tells more; an item on which workers die must be left out"
     made = ExecutorError(message, remedy)

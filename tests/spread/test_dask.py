@@ -5,6 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +20,7 @@ import pytest
 
 import tritonic_nb
 from tests.spread import jobs
-from tests.spread.conftest import eventually, left_of
+from tests.spread.conftest import ROOT, eventually, left_of
 from tritonic_nb import samples
 from tritonic_nb.errors import ExecutorError, TensorDatatypeError
 from tritonic_nb.monitoring import descendants
@@ -157,6 +162,62 @@ def test_an_item_that_kills_workers_is_an_error(
         assert isinstance(error, ExecutorError)
         assert "items 2 to 3 were not done: KilledWorker" in str(error)
     assert eventually(lambda: len(client.nthreads()) == 2)
+
+
+def test_ctrl_c_ends_a_map(client: Any, sleeper: str, open_session: Any) -> None:
+    """At once, also while nothing comes; and nothing that has not begun does."""
+    session = open_session(sleeper)
+    pids = pids_of(client)
+    items = [np.array([0.4], np.float32)] * 400
+    main = threading.main_thread().ident or 0
+    timer = threading.Timer(1.0, signal.pthread_kill, (main, signal.SIGINT))
+    timer.start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(session.map(items, executor=client, secrets=True, chunk=4, in_flight=1))
+    assert time.monotonic() - started < 5
+    timer.join()
+    assert eventually(lambda: not any(client.processing().values()))
+    assert eventually(lambda: not left_of(pids))
+
+
+def test_a_cluster_that_has_gone_is_an_error(
+    open_session: Callable[..., tritonic_nb.Session],
+) -> None:
+    """The map ends with the items that were not done, and does not wait for ever."""
+    session = open_session("identity_fp32")
+    program = textwrap.dedent(f"""
+        import itertools, subprocess, sys
+        import numpy, tritonic_nb
+        from distributed import Client
+
+        cluster = subprocess.Popen(
+            [sys.executable, "-m", "tests.spread.cluster", "1"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        client = Client(cluster.stdout.readline().strip())
+        items = itertools.repeat(numpy.ones((1, 1), numpy.float32))
+        spec = tritonic_nb.SessionSpec(
+            {session.spec.server!r}, "identity_fp32",
+            headers={dict(session.spec_with_secrets().headers or ())!r},
+        )
+        with spec.open() as session:
+            results = session.map(items, executor=client, secrets=True, progress=False)
+            next(results)
+            cluster.kill()
+            try:
+                for _ in results:
+                    pass
+            except tritonic_nb.errors.ExecutorError as error:
+                print("told:", error)
+        client.close()
+        cluster.wait()
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=90,
+    )  # fmt: skip
+    assert "were not done" in done.stdout, done.stdout + done.stderr
 
 
 def test_an_early_end_leaves_nothing(
