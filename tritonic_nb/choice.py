@@ -104,7 +104,9 @@ def _without_system(
     except NoReplyError:
         raise
     except TritonicError as error:
-        return Choice(SharedMemoryType.NONE, f"{why} ({error.message})")
+        return Choice(
+            SharedMemoryType.NONE, f"{why}; nor is there CUDA shared memory: {error.message}"
+        )
     return Choice(
         SharedMemoryType.CUDA,
         f"the server at {transport.url} opened a region of CUDA device {device}; {why}",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import platform
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -19,13 +22,27 @@ import numpy as np
 
 from tritonic_nb import render
 from tritonic_nb.choice import try_region
-from tritonic_nb.errors import ArgumentError, TritonicError
+from tritonic_nb.errors import ArgumentError, NoCudaDeviceError, TritonicError
 from tritonic_nb.leftovers import find_leftovers
-from tritonic_nb.memory import HOW_TO_ENLARGE, SharedMemoryType, create_region, host_space
+from tritonic_nb.memory import (
+    HOW_TO_ENLARGE,
+    SharedMemoryType,
+    create_region,
+    device_uuids,
+    host_space,
+)
 from tritonic_nb.memory import require_supported as require_memory
-from tritonic_nb.monitoring import devices
+from tritonic_nb.monitoring import (
+    Device,
+    Devices,
+    NvmlReason,
+    device_holders_text,
+    devices,
+    holders_text,
+    with_cuda_indices,
+)
 from tritonic_nb.render import human_bytes
-from tritonic_nb.server import is_prepared, serve
+from tritonic_nb.server import Server, is_prepared, serve
 from tritonic_nb.server.orphans import find_orphans
 from tritonic_nb.session import ServerAddress, Session
 from tritonic_nb.transport import Transport, connect
@@ -37,9 +54,15 @@ _SMALL_SHM_NBYTES = 256 * 2**20  # a container's usual 64 MB are less
 _LITTLE_NBYTES = 16 * 2**20
 _MODEL = "identity_fp32"
 _NBYTES = 65_536
+_COLUMNS = 100  # of text
 _MOUNTS = Path("/proc/mounts")
 _SHM_DIR = "/dev/shm"  # noqa: S108 - where Linux keeps POSIX shared memory, not a temp folder
 _WIDGETS = ("ipywidgets", "anywidget")
+_NO_PAGE_YET = (
+    "if this stays a note in a live page: install ipywidgets and anywidget where JupyterLab itself "
+    "runs, and load the page again"
+)
+_WITHOUT_GPU = "CUDA shared memory needs an NVIDIA GPU and its driver; all else works without"
 
 
 @dataclass(frozen=True)
@@ -65,9 +88,12 @@ class Check:
     remedy: str = ""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(repr=False)
 class Diagnosis(render.Described):
     """What :func:`doctor` found.
+
+    Shown in a notebook, it asks the page whether it shows widgets. A page that does answers, and
+    then the check of the widgets, and the card in the page, say so.
 
     Attributes
     ----------
@@ -92,27 +118,57 @@ class Diagnosis(render.Described):
         width = max(len(check.name) for check in self.checks)
         lines = [render.line(title)]
         for check in self.checks:
-            name = render.line(check.name)
-            lines.append(f"{check.status:6}  {name:{width}}  {render.line(check.found)}")
+            begins = f"{check.status:6}  {render.line(check.name):{width}}  "
+            lines += _wrapped(begins, render.line(check.found))
             if check.remedy:
-                lines.append(f"{'':{width + 8}}  what to do: {render.line(check.remedy)}")
+                lines += _wrapped(" " * (width + 10), f"what to do: {render.line(check.remedy)}")
         return "\n".join(lines)
 
     def _ipython_display_(self) -> None:
-        """Show it, and below it a line that only a page with widgets shows."""
-        render.display_bundle(self._repr_mimebundle_())
-        if any(check.name == "widgets" and check.status == "ok" for check in self.checks):
-            from tritonic_nb.widgets.page import show_line
+        """Show it, and have the page tell whether it shows widgets: nobody waits for that."""
+        asked = next((check for check in self.checks if check.remedy == _NO_PAGE_YET), None)
+        if asked is None:
+            render.display_bundle(self._repr_mimebundle_())
+            return
+        from tritonic_nb.widgets.page import show_and_ask
 
-            show_line()
+        def answered() -> Any:
+            told = replace(asked, status="ok", found=_shown(asked.found), remedy="")
+            self.checks = tuple(told if each is asked else each for each in self.checks)
+            return self._repr_mimebundle_()
+
+        show_and_ask(self._repr_mimebundle_(), answered)
 
     def _described(self) -> render.Description:
-        failed = sum(check.status == "failed" for check in self.checks)
+        failed = [check.name for check in self.checks if check.status == "failed"]
         count = len(self.checks)
-        title = f"{failed} of {count} checks failed" if failed else f"{count} checks, none failed"
-        rows = [(check.name, check.status, check.found, check.remedy) for check in self.checks]
+        title = (
+            f"{len(failed)} of {count} checks failed: {', '.join(failed)}"
+            if failed
+            else f"{count} checks, none failed"
+        )
+        rows = [(each.name, _status(each.status), each.found, each.remedy) for each in self.checks]
         columns = ("checked", "", "found", "what to do")
         return title, (), [render.Table(None, columns, rows)]
+
+
+def _wrapped(begins: str, text: str) -> list[str]:
+    """Return a text in lines of bounded length, the first of which begins with something."""
+    lines = textwrap.wrap(
+        text,
+        _COLUMNS,
+        initial_indent=begins,
+        subsequent_indent=" " * len(begins),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines or [begins.rstrip()]
+
+
+def _status(status: str) -> render.Cell:
+    """Return a status as it stands in a card: what failed is to be seen at once."""
+    alarm = f'<span class="tnb-alarm">{status}</span>'
+    return render.Rich(status, alarm) if status == "failed" else status
 
 
 def doctor(
@@ -123,9 +179,10 @@ def doctor(
 ) -> Diagnosis:
     """Check what a session needs, and tell what to do where something is missing.
 
-    Python and the packages; ``/dev/shm``, by making a region, its size and what is free; memory;
-    GPUs; a server, which has to open a region that was made here; what dead sessions left; and
-    in a notebook the packages for widgets.
+    Python and the packages; ``/dev/shm``, by making a region, its size, what is free and who
+    holds the rest; memory; GPUs with driver and free memory, and what CUDA sees of them; a
+    server, which has to open a region that was made here; what dead sessions left; what is logged;
+    and in a notebook the packages for widgets, and whether its page shows any.
 
     Parameters
     ----------
@@ -166,10 +223,10 @@ def doctor(
         _careful("GPU", _gpu),
     ]
     if server is None:
-        checks += [_careful("embedded server", _embedded), _careful("left over", _left_over)]
+        checks += [*_of_embedded(), _careful("left over", _left_over)]
     else:
         checks += _of_server(server, model, headers or {})
-    return Diagnosis((*checks, _careful("widgets", _widgets)))
+    return Diagnosis((*checks, _careful("log", _logging), _careful("widgets", _widgets)))
 
 
 def _careful(name: str, check: Callable[[], tuple[str, str, str]]) -> Check:
@@ -229,7 +286,9 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _shm() -> tuple[str, str, str]:
     require_memory(SharedMemoryType.SYSTEM)
     space = host_space()
-    region = create_region(SharedMemoryType.SYSTEM, "doctor", "input", 1)
+    region = create_region(
+        SharedMemoryType.SYSTEM, "doctor", "input", 1, holders=lambda *_: holders_text()
+    )
     region.close()
     size = (
         "no limit of its own"
@@ -237,20 +296,25 @@ def _shm() -> tuple[str, str, str]:
         else (f"{human_bytes(space.total_nbytes)}, {human_bytes(space.free_nbytes)} free")
     )
     found = f"{size}; a region could be made; mounted {_mounted()}"
+    held = holders_text()
+    found += f"; it{held.removeprefix(_SHM_DIR)}" if held else ""
     if space.free_nbytes < _LITTLE_NBYTES:
-        return "failed", found, f"free it (tritonic-nb clean), or {HOW_TO_ENLARGE}"
+        remedy = "close what holds it; `tritonic-nb clean` removes what the dead left; or "
+        return "failed", found, remedy + HOW_TO_ENLARGE
     if space.total_nbytes < _SMALL_SHM_NBYTES:
         return "note", found, f"small, as containers have it: for large tensors {HOW_TO_ENLARGE}"
     return "ok", found, ""
 
 
 def _mounted() -> str:
-    """Tell how /dev/shm is mounted: ``noexec`` does no harm, as nobody runs what lies there."""
+    """Tell how /dev/shm is mounted; what an option means for regions, where people ask."""
     lines = [line.split() for line in _MOUNTS.read_text(errors="replace").splitlines()]
     mounts = [fields for fields in lines if len(fields) > 3 and fields[1] == _SHM_DIR]
     if not mounts:
         return "with the root file system"
-    return f"as {mounts[-1][2]} ({mounts[-1][3]})"  # the last one lies above the others
+    _, _, kind, options, *_ = mounts[-1]  # the last one lies above the others
+    harmless = ": noexec does no harm, nothing is run from there"
+    return f"as {kind} ({options}{harmless if 'noexec' in options.split(',') else ''})"
 
 
 def _memory() -> tuple[str, str, str]:
@@ -264,33 +328,97 @@ def _memory() -> tuple[str, str, str]:
 
 
 def _gpu() -> tuple[str, str, str]:
+    there = devices(refresh=True)
     try:
         require_memory(SharedMemoryType.CUDA)
     except TritonicError as error:
-        return "note", error.message, "CUDA shared memory needs a GPU; all else works without"
-    found = ", ".join(
-        f"{device.name} ({human_bytes(device.total_nbytes or 0)})" for device in devices()
+        return _without_cuda(there, error)
+    uuids = device_uuids()
+    there = with_cuda_indices(there, uuids)
+    found = f"{len(uuids)} CUDA device{'' if len(uuids) == 1 else 's'}{_visible()}; "
+    found += _listed(there) if there else f"not to be seen otherwise: {there.explanation}"
+    if "microsoft" in platform.release().lower():
+        return "note", found, "WSL2 has no CUDA IPC: CUDA shared memory needs Linux itself"
+    full = [each for each in there if (each.free_nbytes or _LITTLE_NBYTES) < _LITTLE_NBYTES]
+    if full:
+        holders = "; ".join(filter(None, (device_holders_text(each.uuid) for each in full)))
+        found += f"; {holders}" if holders else ""
+        return "note", found, "end what holds its memory, or choose another device"
+    return "ok", found, ""
+
+
+def _without_cuda(there: Devices, error: TritonicError) -> tuple[str, str, str]:
+    """Tell why CUDA has no device, and whether the driver has one that CUDA does not see."""
+    if there:
+        return "note", f"{error.message}{_visible()}; but {_listed(there)}", error.remedy
+    found = f"{error.message}{_visible()}; {there.explanation}"
+    nothing = (NvmlReason.NO_LIBRARY, NvmlReason.NO_DRIVER, NvmlReason.NO_DEVICE)
+    if not isinstance(error, NoCudaDeviceError) or there.reason in nothing:
+        return "note", found, _WITHOUT_GPU
+    return "note", found, error.remedy
+
+
+def _visible() -> str:
+    """Tell what chooses among the devices, where something does."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "" if chosen is None else f" (CUDA_VISIBLE_DEVICES={chosen!r})"
+
+
+def _listed(there: Devices) -> str:
+    """Tell the driver's version, and each GPU with its memory and CUDA's number of it."""
+    driver = f"NVIDIA driver {there[0].driver}" if there[0].driver else "the NVIDIA driver"
+    return f"{driver} shows {', '.join(_device_text(each) for each in there)}"
+
+
+def _device_text(device: Device) -> str:
+    known = device.free_nbytes is not None and device.total_nbytes is not None
+    memory = (
+        f"{human_bytes(device.free_nbytes or 0)} free of {human_bytes(device.total_nbytes or 0)}"
+        if known
+        else "memory not told"
     )
-    return "ok", found or "a CUDA device; NVML does not show it", ""
+    number = "no CUDA device" if device.cuda_index is None else f"CUDA device {device.cuda_index}"
+    return f"{device.name} ({memory}; {number})"
 
 
-def _embedded() -> tuple[str, str, str]:
+def _of_embedded() -> list[Check]:
+    """Check an embedded server: whether it starts, answers, and opens memory of a GPU."""
+    servers: list[Server] = []
+    with ExitStack() as stack:
+        checks = [_careful("embedded server", partial(_embedded, stack, servers))]
+        for server in servers if _has_cuda() else ():
+            transport = stack.enter_context(_transport(server, {}))
+            opens = partial(_opens, transport, SharedMemoryType.CUDA)
+            checks.append(_careful("cuda shared memory", opens))
+    return checks
+
+
+def _embedded(stack: ExitStack, servers: list[Server]) -> tuple[str, str, str]:
     if not is_prepared():
         how = "tritonic-nb prepare (about 100 MB, once); the first serve() does it too"
         return "note", "not prepared yet", how
     begun = time.perf_counter()
-    with serve([_MODEL]) as server, ExitStack() as stack:
-        ready_s = time.perf_counter() - begun
-        sent = np.arange(_NBYTES // 4, dtype=np.float32)[np.newaxis]
-        for kind in ("none", "system"):
-            session = stack.enter_context(server.session(model=_MODEL, shared_memory=kind))
+    server = stack.enter_context(serve([_MODEL]))
+    servers.append(server)
+    ready_s = time.perf_counter() - begun
+    sent = np.arange(_NBYTES // 4, dtype=np.float32)[np.newaxis]
+    for kind in ("none", "system"):
+        with server.session(model=_MODEL, shared_memory=kind) as session:
             if not np.array_equal(session.infer(sent)["OUTPUT0"], sent):
                 return "failed", f"{_MODEL} gave something else back ({kind})", "tell its keepers"
-        found = (
-            f"Triton {server.version}, ready after {ready_s:.1f} s; a tensor of "
-            f"{human_bytes(_NBYTES)} came back over the wire and through shared memory"
-        )
-        return "ok", found, ""
+    found = (
+        f"Triton {server.version}, ready after {ready_s:.1f} s; a tensor of "
+        f"{human_bytes(_NBYTES)} came back over the wire and through shared memory"
+    )
+    return "ok", found, ""
+
+
+def _has_cuda() -> bool:
+    try:
+        require_memory(SharedMemoryType.CUDA)
+    except TritonicError:
+        return False
+    return True
 
 
 def _of_server(
@@ -330,11 +458,8 @@ def _transport(
 
 def _opens(transport: Transport, kind: SharedMemoryType) -> tuple[str, str, str]:
     """Have the server open a region that is made here, which proves that both see the same."""
-    if kind is SharedMemoryType.CUDA:
-        try:
-            require_memory(kind)
-        except TritonicError as error:
-            return "note", error.message, ""
+    if kind is SharedMemoryType.CUDA and not _has_cuda():
+        return "note", "not tried: there is no CUDA device here", ""
     try_region(transport, kind)
     where = "the GPU" if kind is SharedMemoryType.CUDA else _SHM_DIR
     return "ok", f"the server opened a region of this machine's {where}", ""
@@ -357,6 +482,20 @@ def _left_over(transport: Transport | None = None) -> tuple[str, str, str]:
     return "note", "; ".join(told), "tritonic-nb clean (with --url for the server's part)"
 
 
+def _logging() -> tuple[str, str, str]:
+    """Tell how much of what sessions do is logged, and how to have all of it."""
+    level = logging.getLogger("tritonic_nb").getEffectiveLevel()
+    if level <= logging.DEBUG:
+        return "ok", "each request, register and unregister is logged", ""
+    name = logging.getLevelName(level).lower()
+    return (
+        "ok",
+        f"from level {name} on; Session(..., verbose=True) logs each request, register and "
+        "unregister; an embedded server has server.log, and serve(log_verbose=1) says more there",
+        "",
+    )
+
+
 def _widgets() -> tuple[str, str, str]:
     have = []
     for name in _WIDGETS:
@@ -365,4 +504,9 @@ def _widgets() -> tuple[str, str, str]:
     found = ", ".join(have)
     if not render.in_notebook():
         return "note", found, "only a notebook can tell whether its page shows them: run it in one"
-    return "ok", f"{found}; whether the page shows them, the next line tells", ""
+    return "note", f"{found}; no page has told yet whether it shows them", _NO_PAGE_YET
+
+
+def _shown(found: str) -> str:
+    """Return what was found of the widgets, once a page has answered."""
+    return f"{found.partition(';')[0]}; this page shows them"

@@ -10,6 +10,7 @@
     │   ├── NoReplyError            a request went out, or did not, and no reply came
     │   │   ├── ServerUnreachableError  nothing answers at that address
     │   │   └── ServerTimeoutError      the server took longer than the time limit
+    │   ├── ServerBusyError         too much to do there; it has not begun with this request
     │   ├── ServerRefusedError      the server answered with an error of its own
     │   ├── RestrictedApiError      the server demands a header for this API
     │   ├── ServerStartError        an embedded server did not come up
@@ -71,6 +72,7 @@ __all__ = [
     "RegionTooSmallError",
     "RestrictedApiError",
     "RuntimeUnavailableError",
+    "ServerBusyError",
     "ServerError",
     "ServerRefusedError",
     "ServerStartError",
@@ -188,6 +190,18 @@ class ServerUnreachableError(NoReplyError):
 
 class ServerTimeoutError(NoReplyError):
     """The server did not answer within the time limit."""
+
+
+class ServerBusyError(ServerError):
+    """The server, or a gateway before it, has too much to do, and has not begun with this.
+
+    Attributes
+    ----------
+    after_s
+        When it wants to be asked again, in seconds; 0 where it does not say.
+    """
+
+    after_s: float = 0.0
 
 
 class ServerRefusedError(ServerError):

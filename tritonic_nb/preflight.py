@@ -191,7 +191,11 @@ def preflight(
     host = host_space() if SharedMemoryType.SYSTEM in kinds.values() or growth else None
     problems = _host_problems(host, by_kind[SharedMemoryType.SYSTEM], growth or 0)
     smaller = "send smaller batches or fewer at a time"
-    remedies = [f"{smaller}, or {host.remedy}"] if host is not None and problems else []
+    remedies: list[str] = []
+    if host is not None and problems:
+        # Over the wire already: what is short is the server's own part.
+        by_wire = not by_kind[SharedMemoryType.SYSTEM]
+        remedies.append(f"{smaller}, or {host.how_to_enlarge if by_wire else host.remedy}")
     free = total = None
     if SharedMemoryType.CUDA in kinds.values():
         nbytes = by_kind[SharedMemoryType.CUDA]

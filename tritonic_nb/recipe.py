@@ -39,7 +39,7 @@ class SessionSpec:
         Pairs of name and value, or None. May be given as a mapping.
     model, version, shared_memory, output_shared_memory, device, timeout, ssl, protocol, load, mode
         As for :class:`~tritonic_nb.Session`.
-    in_flight
+    in_flight, compression, retries
         As for :class:`~tritonic_nb.Session`.
 
     Examples
@@ -62,6 +62,8 @@ class SessionSpec:
     load: bool | None = None
     mode: int = 0o600
     in_flight: int = 4
+    compression: str | None = None
+    retries: int = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.server, str) and not callable(self.server):

@@ -584,7 +584,7 @@ class RegionSet:
             self._leaving.append(region)
         if region.state == "registered":
             self._owed[region.name] = replace(
-                region.describe(), state="quarantined", fd=None, address=0
+                region.describe(), state="quarantined", fd=None, address=0, held=False
             )
         self._stale.discard(region.name)
         if slot is not None:

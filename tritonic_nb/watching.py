@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # ipywidgets is imported when a plot is made
 
 __all__ = ["monitor", "watch", "watch_session"]
 
-_GIVEN_UP = "given up"
+_AT_SERVER = "still at the server"
 _NO_METRICS = (
     "a server that is not of this process is watched by its metrics: "
     "watch(metrics_url='http://HOST:8002/metrics')"
@@ -135,14 +135,15 @@ def watch_session(
 def region_sizes(regions: Sequence[RegionDescriptor]) -> dict[str, int]:
     """Return the bytes of regions by series: ``region/input INPUT0``, ``cuda0/input INPUT0``.
 
-    Those that the server still keeps of requests that were given up are put together.
+    Those that are gone here and that the server still keeps are put together: it has not been
+    told yet, or still works on a request that was given up.
     """
     sizes: dict[str, int] = {}
     for region in regions:
         cuda = region.kind is SharedMemoryType.CUDA
         group = f"cuda{region.device_id}" if cuda else "region"
         tensor = f"{region.direction} {region.tensor}"
-        name = f"{group}/{_GIVEN_UP if region.state == 'quarantined' else tensor}"
+        name = f"{group}/{_AT_SERVER if region.state == 'quarantined' else tensor}"
         sizes[name] = sizes.get(name, 0) + region.nbytes
     return sizes
 

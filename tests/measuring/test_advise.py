@@ -167,3 +167,24 @@ def test_lanes_that_an_interrupt_left_go_with_the_session(
     assert not own & {region["name"] for region in transport.registered_regions()}
     with pytest.raises(tritonic_nb.errors.SessionClosedError):
         session.compare(tensor(4096))
+
+
+def test_what_runs_out_of_memory_is_told_and_the_rest_goes_on(
+    server: Any, tmp_path: Path, open_session: Open
+) -> None:
+    """As when a backend's pools grow in the middle of it: batches of four, here, from the fifth."""
+    code = WAITING.replace("        time.sleep(0.02)\n", "").replace(
+        '        tensor = pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy()\n',
+        '        tensor = pb_utils.get_input_tensor_by_name(request, "INPUT0").as_numpy()\n'
+        "        self.fours = getattr(self, 'fours', 0) + (len(tensor) == 4)\n"
+        "        if len(tensor) == 4 and self.fours > 4:\n"
+        "            words = 'Failed to increase the shared memory pool size'\n"
+        "            return pb_utils.InferenceResponse(error=pb_utils.TritonError(words))\n",
+    )
+    config = CONFIG.format(count=1).replace("max_batch_size: 0", "max_batch_size: 4")
+    server.add("crowded", python_model(tmp_path / "crowded", code, config))
+    session = open_session("crowded")
+    found = topics(session.advise(np.ones((1, 4), np.float32), seconds=4, progress=False))
+    assert found["batch"].text.startswith("not measured: inference with model 'crowded': ")
+    assert "in flight" in found
+    assert session.infer(np.ones((1, 4), np.float32))["OUTPUT0"].shape == (1, 4)

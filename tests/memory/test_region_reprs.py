@@ -31,6 +31,15 @@ def test_a_region_in_a_line_and_in_a_card() -> None:
     ]
 
 
+def test_a_region_that_an_array_holds_says_so() -> None:
+    """In its line, in its card and in a table: that is how a leak is found."""
+    held = replace(REGION, held=True)
+    assert repr(held).endswith(", registered, held by an array>")
+    assert "state   registered, held by an array" in str(held._repr_mimebundle_())
+    assert "registered, held by an array  system" in repr(RegionListing([REGION, held]))
+    assert "held" not in repr(RegionListing([REGION]))
+
+
 def test_regions_are_a_tuple_and_a_table() -> None:
     """They compare, index and unpack as a tuple does, and show as rows."""
     listing = RegionListing([REGION, ON_DEVICE])

@@ -18,9 +18,10 @@ from typing import Any
 from nbformat import NotebookNode
 from PIL import Image
 
-__all__ = ["MADE_FROM", "code_cells", "faults", "fingerprints", "in_all"]
+__all__ = ["MADE_FROM", "WIDGET", "code_cells", "faults", "fingerprints", "in_all"]
 
 MADE_FROM = "made_from"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 _MIMES = {"text/plain", "text/html", "image/png"}
 _MOST_NBYTES = 1_500_000  # of a notebook: GitHub shows larger ones slowly, or not at all
 # /dev/shm is what the notebooks are about; everything else tells of a machine.

@@ -78,6 +78,8 @@ def test_more_than_there_is_does_not_fit(open_session: Open) -> None:
     told = session.preflight({"INPUT0": (10**6, 10**6)})
     assert not told
     assert "4 TB" in told.problems[0]
+    by_wire = session.preflight({"INPUT0": (10**6, 10**6)}, shared_memory="none")
+    assert "'none'" not in by_wire.remedy  # it is the server's own part that is too large
     for shown in (repr(told), told._repr_html_()):
         assert "does not fit" in shown
         assert "the limit is" in shown

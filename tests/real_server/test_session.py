@@ -474,6 +474,23 @@ def test_views_stay_as_they_were(open_session: Open) -> None:
     assert not views[0].flags.writeable
 
 
+def test_regions_tell_which_of_them_an_array_holds(open_session: Open) -> None:
+    """A part of a view is enough; it is over with the last of them, and a copy holds nothing."""
+    session = open_session("simple")
+    for _ in range(2):
+        session.infer(INPUT0=ONES, INPUT1=ONES)
+    assert not any(region.held for region in session.regions)
+    few = session.infer(INPUT0=ONES, INPUT1=ONES, copy=False)["OUTPUT0"][0, :3]
+    (held,) = (region for region in session.regions if region.held)
+    assert (held.tensor, held.direction) == ("OUTPUT0", "output")
+    assert "held by an array" in repr(session.regions)
+    few = few.copy()
+    assert not any(region.held for region in session.regions)
+    session.register_inputs()
+    session.inputs["INPUT0"][:] = 1
+    assert "INPUT0" in {region.tensor for region in session.regions if region.held}
+
+
 def test_results_without_a_copy_alternate_between_two_regions(open_session: Open) -> None:
     """A loop that keeps only its last view makes no region for each turn."""
     session = open_session("simple")

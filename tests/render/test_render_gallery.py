@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import tracemalloc
@@ -343,6 +344,17 @@ def test_a_notebook_that_holds_pictures_can_be_saved() -> None:
     """The bundle is JSON; it has text, HTML and PNG."""
     bundle, _ = tritonic_nb.picture(normal(30, 40))._repr_mimebundle_()
     assert set(json.loads(json.dumps(bundle))) == {"text/plain", "text/html", "image/png"}
+
+
+def test_a_saved_notebook_carries_a_photograph_at_full_size_once() -> None:
+    """What stands in for the HTML has a pixel for each of the page; what is saved has two."""
+    made = tritonic_nb.picture(np.eye(7), as_="heatmap", source=samples.image("cat"))
+    bundle, metadata = made._repr_mimebundle_()
+    small = base64.b64decode(bundle["image/png"])
+    with Image.open(io.BytesIO(small)) as image:
+        assert abs(image.width - metadata["image/png"]["width"]) <= 1
+        assert pixels(made).shape[1] == 2 * image.width
+    assert len(small) < len(made.png) / 2
 
 
 @pytest.mark.parametrize(

@@ -390,8 +390,11 @@ def test_a_load_that_fails_leaves_the_server_ready(embedded: Server, tmp_path: P
     folder = model_folder(tmp_path / "bad")
     (folder / "1/model.py").write_text("import no_such_module\n")
     embedded.add(folder)
-    with pytest.raises(ModelLoadError, match="no_such_module"):
+    with pytest.raises(ModelLoadError, match="no_such_module") as caught:
         embedded._load(["bad"])
+    assert "NumPy and ONNX Runtime only" in caught.value.remedy
+    assert "model.py(1)" in str(caught.value)
+    assert "importlib" not in str(caught.value)
     with triton.InferenceServerClient(embedded.url) as client:
         assert client.is_server_ready()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -19,11 +21,29 @@ from tritonic_nb.parcel import Parcel
 Open = Callable[..., tritonic_nb.Session]
 
 
+def test_a_recipe_has_all_that_a_session_takes() -> None:
+    """With the same defaults; but what it writes to the terminal is each process's own."""
+    takes = {
+        name: parameter.default
+        for name, parameter in inspect.signature(tritonic_nb.Session).parameters.items()
+    }
+    del takes["verbose"]
+    has = {field.name: field.default for field in dataclasses.fields(SessionSpec)}
+    assert has.keys() == takes.keys()
+    same = takes.keys() - {"server"}
+    assert {name: has[name] for name in same} == {name: takes[name] for name in same}
+
+
 @BOTH
 def test_a_recipe_opens_the_same_session(address: Any, protocol: str, open_session: Open) -> None:
     """Pickled and opened it has the same server, model, and all that was asked for."""
     session = open_session(
-        "identity_fp32", output_shared_memory="none", timeout=7, mode=0o666, in_flight=3
+        "identity_fp32",
+        output_shared_memory="none",
+        timeout=7,
+        mode=0o666,
+        in_flight=3,
+        retries=2,
     )
     spec = pickle.loads(pickle.dumps(session.spec))
     with spec.open(headers=place_of(address, protocol)["headers"]) as same:
@@ -35,6 +55,7 @@ def test_a_recipe_opens_the_same_session(address: Any, protocol: str, open_sessi
         "identity_fp32", "system", "none",
     )  # fmt: skip
     assert (spec.timeout, spec.mode, spec.in_flight, spec.load) == (7, 0o666, 3, True)
+    assert spec.retries == 2
 
 
 def test_a_recipe_follows_the_session(server: Any, open_session: Open) -> None:

@@ -24,8 +24,9 @@ SAID = [
     (
         "failed to register shared memory region 'x': invalid args",
         errors.SharedMemoryError,
-        "none",
+        "smaller",
     ),
+    ("Invalid shared memory region: '/x'", errors.SharedMemoryError, "another name"),
     ("shared memory region 'x' already in manager", errors.RegionKnownError, "unregister"),
     (
         "Invalid offset + byte size for shared memory region: 'x'",

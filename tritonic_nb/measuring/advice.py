@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tritonic_nb import render
-from tritonic_nb.errors import TritonicError
+from tritonic_nb.errors import SharedMemoryError, TritonicError
 from tritonic_nb.measuring.comparison import (
     Comparison,
     compare,
@@ -141,17 +141,19 @@ def advise(
         bar.step()
         about_way, best = _about_way(compared, now)
         found = [about_way, *_about_regions(regions, compared)]
-        steps: list[Callable[[], list[Recommendation]]] = [
-            lambda: _about_outputs(bench, best, tensors, batch, effort, compared),
-            lambda: _about_batches(bench, best, tensors, batch, effort, compared),
-            lambda: _about_depths(bench, best, tensors, effort),
-        ]
+        steps: dict[str, Callable[[], list[Recommendation]]] = {
+            "outputs": lambda: _about_outputs(bench, best, tensors, batch, effort, compared),
+            "batch": lambda: _about_batches(bench, best, tensors, batch, effort, compared),
+            "in flight": lambda: _about_depths(bench, best, tensors, effort),
+        }
         interrupted = compared.ended == "interrupted"
-        for step in steps:
+        for topic, step in steps.items():
             if interrupted:
                 break
             try:
                 found += step()
+            except SharedMemoryError as error:  # such as a backend's pools, which grow in its midst
+                found.append(Recommendation(topic, f"not measured: {error.message}"))
             except KeyboardInterrupt:  # what was found is worth more
                 interrupted = True
             bar.step()

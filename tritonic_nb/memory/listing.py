@@ -22,7 +22,13 @@ class RegionListing(render.Described, tuple[RegionDescriptor, ...]):
         """Return the table, or none where there is no region."""
         columns = ("tensor", "bytes", "state", "memory", "key")
         rows = [
-            (f"{r.direction} {r.tensor}", render.human_bytes(r.nbytes), r.state, r.place, r.key)
+            (
+                f"{r.direction} {r.tensor}",
+                render.human_bytes(r.nbytes),
+                r.state_text,
+                r.place,
+                r.key,
+            )
             for r in self
         ]
         return [render.Table(title, columns, rows, numeric=(1,))] if rows else []

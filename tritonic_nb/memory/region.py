@@ -84,6 +84,9 @@ class RegionDescriptor(render.Described):
     state
         ``"created"``, ``"registered"``, ``"quarantined"`` (a request was
         abandoned and the server may still write to it) or ``"closed"``.
+    held
+        Whether somebody still has an array that is a view of it, of ``copy=False`` or of
+        ``session.inputs``: no other request uses it meanwhile.
     """
 
     name: str
@@ -98,6 +101,12 @@ class RegionDescriptor(render.Described):
     slots: int
     slot_nbytes: int
     state: str
+    held: bool = False
+
+    @property
+    def state_text(self) -> str:
+        """The state in words, with whether an array holds it."""
+        return f"{self.state}, held by an array" if self.held else self.state
 
     @property
     def place(self) -> str:
@@ -108,7 +117,7 @@ class RegionDescriptor(render.Described):
         where = f"{self.place} memory {self.key or self.name}"
         return render.line(
             f"<Region {self.direction} {self.tensor}: {render.human_bytes(self.nbytes)}, "
-            f"{where}, {self.state}>"
+            f"{where}, {self.state_text}>"
         )
 
     def _described(self) -> render.Description:
@@ -119,7 +128,7 @@ class RegionDescriptor(render.Described):
             *([("key", self.key)] if self.key.lstrip("/") not in ("", self.name) else []),
             ("bytes", f"{render.human_bytes(self.nbytes)} ({self.nbytes:,})"),
             *([("slots", slots)] if self.slots != 1 else []),
-            ("state", self.state),
+            ("state", self.state_text),
         ]
         return f"Region of {self.direction} {self.tensor}", rows, ()
 
@@ -274,6 +283,8 @@ class Region(render.Described, ABC):
             slots=self.slots,
             slot_nbytes=self.slot_nbytes,
             state=self.state,
+            # Not pinned(), which lets go of dead views: another thread may add one now.
+            held=any(view() is not None for view in tuple(self._views)),
         )
 
     @abstractmethod

@@ -62,9 +62,15 @@ class Space:
 
     @property
     def remedy(self) -> str:
-        """What to do where the room is too small."""
+        """What to do where the room is too small for a region."""
+        wire = ", or use shared_memory='none'" if self.free_nbytes <= self.available_nbytes else ""
+        return self.how_to_enlarge + wire
+
+    @property
+    def how_to_enlarge(self) -> str:
+        """How to get more room of what sets `room_nbytes`."""
         if self.free_nbytes <= self.available_nbytes:
-            return f"{HOW_TO_ENLARGE}, or use shared_memory='none'"
+            return HOW_TO_ENLARGE
         return (
             "give it more memory (docker run --memory=4g, Kubernetes resources.limits.memory); a "
             "larger /dev/shm would not help"

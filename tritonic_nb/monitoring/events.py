@@ -129,8 +129,7 @@ class EventHook:
     def note(self, kind: str, text: str, nbytes: int = 0, remedy: str = "") -> None:
         """Tell of an event of one of :data:`KINDS`."""
         if self.watched:
-            text, remedy = text[:_LONGEST_TEXT], remedy[:_LONGEST_TEXT]
-            event = Event(kind, time.monotonic(), text, nbytes, remedy)
+            event = Event(kind, time.monotonic(), _cut(text), nbytes, _cut(remedy))
             for record, _ in self._watchers:
                 record.add(event)
 
@@ -149,6 +148,11 @@ class EventHook:
         """End all watching: the session closes."""
         for _, end in self._watchers:
             end()
+
+
+def _cut(text: str) -> str:
+    """Return a text that is no longer than is kept, and shows where it was cut."""
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
 
 
 def _text_of(error: BaseException, name: str) -> str:

@@ -431,4 +431,7 @@ def _picture(drawing: Drawing, name: str, caption: str) -> Picture:
         body=drawing.html or image,
         caption=escape(caption),
     )
-    return Picture(png, f"{alt}\n{caption}", caption, drawing.width, html, drawing)
+    # Beside the HTML, which nearly everything shows, a photograph's full size would be most of a
+    # saved notebook. (Maps are enlarged cell by cell, which makes no larger a file.)
+    small = encode_png(pixels.reduce(plot.SCALE)) if drawing.photo else b""
+    return Picture(png, f"{alt}\n{caption}", caption, drawing.width, html, drawing, small=small)

@@ -46,6 +46,9 @@ class Picture:
     at_opacity
         Draws it with another opacity, 0 to 1, of what lies over a photograph; None where
         nothing does.
+    small
+        A smaller PNG file, with one pixel for each of the page, that a notebook carries beside
+        the HTML for what shows no HTML; `png` itself where there is none.
     """
 
     png: bytes
@@ -55,6 +58,7 @@ class Picture:
     html: str = ""
     drawn: Drawn | None = field(default=None, compare=False)
     at_opacity: Callable[[float], Picture] | None = field(default=None, compare=False)
+    small: bytes = field(default=b"", compare=False)
 
     def __repr__(self) -> str:
         return shown(self.alt)
@@ -94,7 +98,7 @@ class Picture:
         data = {
             "text/plain": shown(self.alt),
             "text/html": self.as_html(),
-            "image/png": base64.b64encode(self.png).decode("ascii"),
+            "image/png": base64.b64encode(self.small or self.png).decode("ascii"),
         }
         metadata = {"image/png": {"width": self.width}} if self.width else {}
         return offered(data, include, exclude), metadata

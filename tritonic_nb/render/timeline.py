@@ -481,10 +481,11 @@ def _draw_heading(place: _Place, panel: Panel, y: float, scale: LinearScale, who
         notes.append("zoomed in")
     if panel.warn_at is not None and panel.warn_at <= scale.high:
         notes.append(f"dashed: warning from {panel.text(panel.warn_at)} on")
+    end = place.x.end + _GAP + _NAMES
+    end -= 12 + place.words(end, y, "peak", right=True)
     left = MARGIN + taken + 12
     if notes:
-        place.words(left, y, "; ".join(notes), room=place.x.end - left)
-    place.words(place.x.end + _GAP + _NAMES, y, "peak", right=True)
+        place.words(left, y, "; ".join(notes), room=end - left)
 
 
 def _draw_names(place: _Place, panel: Panel, top: float) -> None:

@@ -562,8 +562,8 @@ class Server(Described):
                 reason = "\n".join([reason, *errors])
             if status != 200:
                 raise ModelLoadError(
-                    f"model {name!r} could not be loaded: {reason}",
-                    "mend the model's files; serve(log_verbose=1) makes the server say more",
+                    f"model {name!r} could not be loaded: {without_importlib(reason)}",
+                    load_remedy(reason),
                 )
             self._loaded.add(name)
 
@@ -645,6 +645,22 @@ def loaded_by_log(log: str, known: Iterable[str]) -> set[str]:
     for word, name in re.findall(r"successfully (loaded|unloaded) '([^']+)'", log):
         (loaded.add if word == "loaded" else loaded.discard)(name)
     return loaded
+
+
+def without_importlib(reason: str) -> str:
+    """Leave out of a model's traceback what is Python's own part in every import."""
+    lines = [line for line in reason.splitlines() if "<frozen importlib" not in line]
+    return "\n".join(lines).rstrip(" ;\n")
+
+
+def load_remedy(reason: str) -> str:
+    """Tell what to do about a model that could not be loaded."""
+    if "No module named" in reason:
+        return (
+            "a model runs in the server's own Python, which has NumPy and ONNX Runtime only: do "
+            "without the module, or export the model to ONNX"
+        )
+    return "mend the model's files; serve(log_verbose=1) makes the server say more"
 
 
 def error_text(body: bytes) -> str:

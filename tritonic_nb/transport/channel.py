@@ -33,6 +33,7 @@ from tritonic_nb.transport.address import (
     without_password,
 )
 from tritonic_nb.transport.checks import checked_headers
+from tritonic_nb.transport.engine import untrusted
 from tritonic_nb.transport.faults import error_from_server
 
 __all__ = ["Channel", "grpc_url"]
@@ -139,7 +140,14 @@ class Channel:
         self._metadata = errand.metadata_of(self._address["headers"])
         self._connection: _Connection | None = None
 
-    def call(self, method: str, message: bytes, timeout_s: float, doing: str) -> bytes:
+    def call(
+        self,
+        method: str,
+        message: bytes,
+        timeout_s: float,
+        doing: str,
+        compression: str | None = None,
+    ) -> bytes:
         """Make a call and wait for its reply; Ctrl-C ends the wait within half a second.
 
         Parameters
@@ -152,6 +160,8 @@ class Channel:
             The time limit, in seconds.
         doing
             What is being done, for the message of an error.
+        compression
+            ``"gzip"`` or ``"deflate"``, or None.
 
         Raises
         ------
@@ -165,7 +175,7 @@ class Channel:
         if connection is None or connection.pid != os.getpid():  # forked: it is the parent's
             self._refuse_if_broken()
             connection = self._connection = _Connection(self._opened())
-        reply = connection.call(_SERVICE + method, message, timeout_s, self._metadata)
+        reply = connection.call(_SERVICE + method, message, timeout_s, self._metadata, compression)
         if isinstance(reply, bytes):
             return reply
         if reply is None:
@@ -265,10 +275,7 @@ class Channel:
         # The reason stands behind the addresses that were tried.
         reason = re.sub(r"^.*?last error: (\w+: )?", "", text, flags=re.DOTALL)[:_LONGEST_TEXT]
         if "CERTIFICATE_VERIFY_FAILED" in text or "Peer name" in text:
-            return ServerUnreachableError(
-                f"the certificate of {self.url} is not trusted: {reason}",
-                "pass ssl=SSLOptions(ca_file=...) with the certificate authority's file",
-            )
+            return untrusted(self.url, reason)
         return ServerUnreachableError(
             f"no Triton server answers at {self.url}: {reason}",
             f"{_WRONG_PORT}, and that the server runs; tritonic_nb.serve() starts one here",
@@ -299,7 +306,12 @@ class _Connection:
         _forks.connections.add(self)
 
     def call(
-        self, method: str, message: bytes, timeout_s: float, metadata: list[Any]
+        self,
+        method: str,
+        message: bytes,
+        timeout_s: float,
+        metadata: list[Any],
+        compression: str | None,
     ) -> bytes | _Status | None:
         """Make a call; return the reply, or how it failed."""
         import grpc
@@ -310,7 +322,12 @@ class _Connection:
         call = _Call()
         _forks.calls.add(call)
         try:
-            reply: bytes | None = made(message, timeout=timeout_s, metadata=metadata)
+            reply: bytes | None = made(
+                message,
+                timeout=timeout_s,
+                metadata=metadata,
+                compression=compression and getattr(grpc.Compression, compression.title()),
+            )
             return reply
         except grpc.RpcError as error:
             # Not the error itself: with its traceback it would keep the channel.

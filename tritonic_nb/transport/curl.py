@@ -30,6 +30,7 @@ from tritonic_nb.transport.engine import (
     no_answer_in_time,
     no_connection_in_time,
     no_server,
+    untrusted,
 )
 
 __all__ = ["CurlEngine"]
@@ -136,17 +137,34 @@ class CurlEngine:
         code, text = error.args[0], error.args[1]
         where = self._shown_url
         if connection.refused_socket or (connection.connected and code in _HUNG_UP):
-            return connection_closed(where)
+            return self._without_certificate(connection_closed(where))
         if code == pycurl.E_OPERATION_TIMEDOUT and connection.connected:
             return no_answer_in_time(where, timeout_s)
         if code == pycurl.E_OPERATION_TIMEDOUT and timeout_s < CONNECT_TIMEOUT_S:
             return no_connection_in_time(where, timeout_s)
-        if code in (pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE):
+        if code == pycurl.E_SSL_CACERT_BADFILE:
             return ServerUnreachableError(
-                f"the certificate of {where} is not trusted: {text}",
-                "pass ssl=SSLOptions(ca_file=...) with the certificate authority's file",
+                f"the certificates that {where} is checked with cannot be read: {text}",
+                "pass ssl=SSLOptions(ca_file=...) with a PEM file that this user may read",
             )
-        return no_server(where, text)
+        if code == pycurl.E_PEER_FAILED_VERIFICATION:
+            return untrusted(where, text)
+        unreachable = no_server(where, text)
+        return self._without_certificate(unreachable) if code in _HUNG_UP else unreachable
+
+    def _without_certificate(self, error: ServerUnreachableError) -> ServerUnreachableError:
+        """Add what is likely where an encrypted connection is cut off before any reply.
+
+        A server that demands a certificate of the client's says so only after the client
+        has begun to send (TLS 1.3), and many just hang up.
+        """
+        if self._url.startswith("https") and not self._options.cert_file:
+            remedy = (
+                f"{error.remedy}; where it demands a certificate of yours, pass "
+                "ssl=SSLOptions(cert_file=..., key_file=...)"
+            )
+            return ServerUnreachableError(error.message, remedy)
+        return error
 
 
 class _NotSentError(Exception):

@@ -30,6 +30,7 @@ __all__ = [
     "no_connection_in_time",
     "no_server",
     "open_engine",
+    "untrusted",
 ]
 
 CONNECT_TIMEOUT_S = 5.0
@@ -148,6 +149,21 @@ def no_connection_in_time(where: str, timeout_s: float) -> ServerTimeoutError:
     return ServerTimeoutError(
         f"{where} did not take the connection within {timeout_s:.3g} s",
         "give more time (timeout=...), and check that the server runs",
+    )
+
+
+def untrusted(where: str, reason: str) -> ServerUnreachableError:
+    """Return the error for a certificate that is not trusted, or is another host's."""
+    # libcurl's words for the second, and gRPC's: there no authority's file would help.
+    if "name matches" in reason or "name does not match" in reason or "Peer name" in reason:
+        return ServerUnreachableError(
+            f"the certificate of {where} is for another host: {reason}",
+            "use a name or number that stands in it, or have one made that has this one "
+            "(subjectAltName); and check that this is your server",
+        )
+    return ServerUnreachableError(
+        f"the certificate of {where} is not trusted: {reason}",
+        "pass ssl=SSLOptions(ca_file=...) with the certificate authority's file",
     )
 
 

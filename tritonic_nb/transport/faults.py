@@ -23,6 +23,7 @@ from tritonic_nb.errors import (
     RegionNotVisibleError,
     RegionTooSmallError,
     RestrictedApiError,
+    ServerBusyError,
     ServerRefusedError,
     SharedMemoryDisabledError,
     SharedMemoryError,
@@ -64,6 +65,12 @@ _FAULTS = (
         r"^(in ensemble .*?, )?failed to process the request\(s\) for model",
         ModelFailedError,
         "the model's own code raised this: mend the model, or what it was given",
+    ),
+    _fault(
+        r"exceeds maximum queue size",
+        ServerBusyError,
+        "keep fewer requests in flight, pass Session(..., retries=5), or give the model more "
+        "instances",
     ),
     _fault(
         r"is restricted, expecting header",
@@ -111,6 +118,18 @@ _FAULTS = (
         r"already in manager",
         RegionKnownError,
         "unregister it first",
+    ),
+    _fault(  # seen with 2.51, of a file that was registered under another name before
+        r"invalid shared memory region",
+        SharedMemoryError,
+        "the server has this file already, under another name: register a file once, or "
+        "unregister the other name first",
+    ),
+    _fault(
+        r"failed to register shared memory region .*invalid args",
+        SharedMemoryError,
+        "the region's file in /dev/shm is smaller than what is to be registered: register no more "
+        "bytes than it has, or use shared_memory='none'",
     ),
     _fault(
         r"failed to register.*shared memory|shared memory.*not supported",
@@ -172,7 +191,11 @@ def error_from_server(message: str, doing: str) -> TritonicError:
             if isinstance(error, RegionTooSmallError) and "needed" in found.groupdict():
                 error.tensor, error.needed_nbytes = found["tensor"], int(found["needed"])
             return error
-    return ServerRefusedError(said, "the server's log tells more (server.log for an embedded one)")
+    return ServerRefusedError(
+        said,
+        "the text is the server's, or the model's own; the log may tell more (server.log for an "
+        "embedded server)",
+    )
 
 
 def cuda_not_opened(error: SharedMemoryError, device: int) -> SharedMemoryError:

@@ -46,7 +46,9 @@ from tritonic_nb.transport.checks import (
     doing_inference,
     unreadable,
 )
+from tritonic_nb.transport.compression import WORTH_NBYTES, checked_compression
 from tritonic_nb.transport.faults import cuda_not_opened
+from tritonic_nb.transport.retries import Retries
 
 __all__ = ["GrpcTransport"]
 
@@ -86,6 +88,12 @@ class GrpcTransport:
         Sent with every call, such as the header that opens a restricted protocol.
     options
         For an encrypted connection.
+    compression
+        ``"gzip"`` or ``"deflate"`` for what tensors go over the wire, or None. Whether
+        replies are compressed is a setting of the server's,
+        ``--grpc-infer-response-compression-level``.
+    retries
+        How often a call of which nothing was done may be made again.
 
     Raises
     ------
@@ -94,8 +102,15 @@ class GrpcTransport:
     """
 
     def __init__(
-        self, url: str, headers: Mapping[str, str] | None = None, options: SSLOptions | None = None
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        options: SSLOptions | None = None,
+        compression: str | None = None,
+        retries: int = 0,
     ) -> None:
+        self._retries = Retries(retries)
+        self._compression = checked_compression(compression)
         self._pb = _messages()
         self._channel = Channel(url, headers, options)
         self.url = self._channel.url
@@ -279,7 +294,12 @@ class GrpcTransport:
         """
         doing = doing_inference(prepared.request)
         begun = time.perf_counter()
-        data = self._send("ModelInfer", prepared.message, timeout_s, doing)
+        large = len(prepared.message) >= WORTH_NBYTES
+        compression = self._compression if large else None
+        data = self._retries.run(
+            lambda left_s: self._send("ModelInfer", prepared.message, left_s, doing, compression),
+            timeout_s,
+        )
         ended = time.perf_counter()
         try:
             return self._infer_reply(data, prepared, Moments(begun, begun, ended, ended))
@@ -299,15 +319,24 @@ class GrpcTransport:
     ) -> Any:
         """Make a control call and return its reply's message."""
         message = getattr(self._pb, f"{method}Request")(**fields).SerializeToString()
-        data = self._send(method, message, timeout_s, doing)
+        data = self._retries.run(
+            lambda left_s: self._send(method, message, left_s, doing), timeout_s
+        )
         try:
             return getattr(self._pb, f"{method}Response").FromString(data)
         except Exception as error:  # protobuf's own, which is no ValueError
             raise unreadable(doing, error) from error
 
-    def _send(self, method: str, message: bytes, timeout_s: float, doing: str) -> bytes:
+    def _send(
+        self,
+        method: str,
+        message: bytes,
+        timeout_s: float,
+        doing: str,
+        compression: str | None = None,
+    ) -> bytes:
         started = time.perf_counter()
-        reply = self._channel.call(method, message, timeout_s, doing)
+        reply = self._channel.call(method, message, timeout_s, doing, compression)
         _log.debug(
             "%s %d bytes -> %d bytes, %.2f ms",
             method,

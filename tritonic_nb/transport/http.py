@@ -34,6 +34,8 @@ from tritonic_nb.errors import (
     ArgumentError,
     RegionKnownError,
     RegionLostError,
+    RestrictedApiError,
+    ServerBusyError,
     ServerRefusedError,
     ServerUnreachableError,
     SharedMemoryError,
@@ -64,8 +66,15 @@ from tritonic_nb.transport.checks import (
     doing_inference,
     unreadable,
 )
+from tritonic_nb.transport.compression import (
+    WORTH_NBYTES,
+    checked_compression,
+    compressed,
+    expanded,
+)
 from tritonic_nb.transport.engine import open_engine
 from tritonic_nb.transport.faults import cuda_not_opened, error_from_server
+from tritonic_nb.transport.retries import Retries
 
 __all__ = ["HttpTransport"]
 
@@ -89,11 +98,16 @@ _log = logging.getLogger("tritonic_nb.transport")
 
 @dataclass(frozen=True)
 class _Written:
-    """A request as its engine sends it, with secrets, as the log calls it, and its bytes."""
+    """A request as the log calls it, as its engine sends it, with secrets, and as it was."""
 
     label: str
     message: Any = field(repr=False)
-    nbytes: int
+    request: Request = field(repr=False)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its body."""
+        return self.request.nbytes
 
 
 class _Inference(NamedTuple):
@@ -114,6 +128,10 @@ class HttpTransport:
         Sent with every request, such as the header that opens a restricted API.
     options
         For an encrypted connection.
+    compression
+        ``"gzip"`` or ``"deflate"`` for what tensors go over the wire, or None.
+    retries
+        How often a request of which nothing was done may be sent again.
 
     Raises
     ------
@@ -122,20 +140,28 @@ class HttpTransport:
     """
 
     def __init__(
-        self, url: str, headers: Mapping[str, str] | None = None, options: SSLOptions | None = None
+        self,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        options: SSLOptions | None = None,
+        compression: str | None = None,
+        retries: int = 0,
     ) -> None:
         if options is not None and not isinstance(options, SSLOptions):
             raise ArgumentError(f"ssl is {brief(options)}", "pass True, or SSLOptions(ca_file=...)")
         full = base_url(url, options)
         self.url = without_password(full)
         self._engine: Engine = open_engine(full, checked_headers(headers), options)
-        self._plain_inference = lru_cache(maxsize=_KEPT)(partial(_written_inference, self._engine))
+        self._compression = checked_compression(compression)
+        self._retries = Retries(retries)
+        self._write = partial(_written_inference, self._engine, compression=self._compression)
+        self._plain_inference = lru_cache(maxsize=_KEPT)(self._write)
 
     def server_metadata(self) -> dict[str, Any]:
         """``GET v2``: the server's name, version and extensions."""
-        request = Request("GET", "v2")
-        reply = self._send(request, _CONTROL_TIMEOUT_S)
-        self._check(reply, "asking the server who it is")
+        reply = self._answered(
+            Request("GET", "v2"), "asking the server who it is", _CONTROL_TIMEOUT_S
+        )
         document = self._parsed(reply)
         if not isinstance(document, dict) or "version" not in document:
             raise self._not_triton(reply)
@@ -268,7 +294,7 @@ class HttpTransport:
             attached = [_elements(tensor) for tensor in request.inputs if tensor.region is None]
             inputs, outputs = _outlines(request, map(len, attached))
             if _has_options(request):
-                written = _written_inference(self._engine, path, inputs, outputs, request)
+                written = self._write(path, inputs, outputs, request)
             else:
                 written = self._plain_inference(path, inputs, outputs)
         except TritonicError:
@@ -288,14 +314,32 @@ class HttpTransport:
         TritonicError
             As the engine and :func:`~tritonic_nb.transport.faults.error_from_server` tell.
         """
+        return self._retries.run(partial(self._infer, prepared), timeout_s)
+
+    def _infer(self, prepared: PreparedRequest, timeout_s: float) -> InferReply:
         written, attached = prepared.message
+        if self._compression and sum(map(len, attached)) >= WORTH_NBYTES:
+            written, attached = self._compressed(written, attached, self._compression)
         reply = self._exchange(written, attached, timeout_s)
+        nbytes = written.nbytes, len(reply.body)
+        doing = doing_inference(prepared.request)
+        reply = reply._replace(body=expanded(reply.body, reply.headers, doing))
         if reply.status != _OK:
-            self._check(reply, doing_inference(prepared.request))
+            self._check(reply, doing)
         try:
-            return _infer_reply(reply, prepared.nbytes)
+            return _infer_reply(reply, *nbytes)
         except _UNREADABLE as error:
-            raise unreadable(doing_inference(prepared.request), error) from error
+            raise unreadable(doing, error) from error
+
+    def _compressed(
+        self, written: _Written, attached: Sequence[Body], compression: str
+    ) -> _Inference:
+        """Write an inference anew, smaller, with what its tensors hold now."""
+        request = written.request
+        body = compressed([request.body, *attached], compression)
+        headers = {**request.headers, "Content-Encoding": compression}
+        smaller = Request(request.method, request.path, headers, b"", len(body))
+        return _Inference(_written(self._engine, smaller), [body])
 
     def close(self) -> None:
         """Close the connections."""
@@ -311,9 +355,17 @@ class HttpTransport:
     ) -> Any:
         body = json.dumps(document).encode() if document is not None else b""
         headers = {"Content-Type": "application/json"}
-        reply = self._send(Request(method, path, headers, body), timeout_s)
-        self._check(reply, doing)
-        return self._parsed(reply)
+        return self._parsed(self._answered(Request(method, path, headers, body), doing, timeout_s))
+
+    def _answered(self, request: Request, doing: str, timeout_s: float) -> Reply:
+        """Send a control request and return the server's reply, which is no error."""
+
+        def attempt(left_s: float) -> Reply:
+            reply = self._send(request, left_s)
+            self._check(reply, doing)
+            return reply
+
+        return self._retries.run(attempt, timeout_s, asks_only=request.method == "GET")
 
     def _list(self, method: str, path: str, doing: str) -> list[dict[str, Any]]:
         """Send a control request whose reply is a list of objects."""
@@ -352,8 +404,27 @@ class HttpTransport:
         try:
             message = str(json.loads(bytes(reply.body))["error"])
         except (ValueError, KeyError, TypeError, RecursionError):
+            if reply.status in (429, 503):
+                raise self._busy(reply, doing) from None
+            if reply.status in (401, 403, 407):  # Triton says why in JSON
+                raise RestrictedApiError(
+                    f"{doing}: what answers at {self.url} did not let the request through to "
+                    f"Triton: HTTP {reply.status}, {_beginning(reply)!r}",
+                    "pass headers={'NAME': 'VALUE'} with what a gateway there demands, such as "
+                    "'Authorization': 'Bearer TOKEN'; a token may have expired",
+                ) from None
             raise self._not_triton(reply) from None
         raise error_from_server(message, doing)
+
+    def _busy(self, reply: Reply, doing: str) -> ServerBusyError:
+        error = ServerBusyError(
+            f"{doing}: what answers at {self.url} is too busy: HTTP {reply.status}, "
+            f"{_beginning(reply)!r}",
+            "try again later, with fewer requests in flight, or pass Session(..., retries=5)",
+        )
+        told = reply.headers.get("retry-after", "")
+        error.after_s = float(told) if told.isascii() and told.isdigit() else 0.0
+        return error
 
     def _not_triton(self, reply: Reply) -> TritonicError:
         return ServerUnreachableError(
@@ -365,7 +436,7 @@ class HttpTransport:
 
 def _written(engine: Engine, request: Request) -> _Written:
     label = f"{request.method} {request.path} {request.nbytes} bytes"
-    return _Written(label, engine.write(request), request.nbytes)
+    return _Written(label, engine.write(request), request)
 
 
 def _beginning(reply: Reply) -> str:
@@ -444,8 +515,13 @@ def _written_inference(
     inputs: Sequence[_InputOutline],
     outputs: Sequence[RequestedOutput],
     request: InferRequest = _PLAIN,
+    *,
+    compression: str | None,
 ) -> _Written:
-    """Write what comes before the tensors, with the options of `request`."""
+    """Write what comes before the tensors, with the options of `request`.
+
+    Outputs that come over the wire may come in `compression`.
+    """
     body, _ = InferenceServerClient.generate_request_body(
         [_infer_input(tensor) for tensor in inputs],
         outputs=[_requested_output(output) for output in outputs],
@@ -460,6 +536,8 @@ def _written_inference(
     attached = [tensor.place for tensor in inputs if isinstance(tensor.place, int)]
     if attached:
         headers[_HEADER_LENGTH] = str(len(body))
+    if compression and any(output.region is None for output in outputs):
+        headers["Accept-Encoding"] = compression
     return _written(engine, Request("POST", path, headers, bytes(body), sum(attached)))
 
 
@@ -558,7 +636,7 @@ class _Head(NamedTuple):
     outputs: tuple[_Output, ...]
 
 
-def _infer_reply(reply: Reply, sent_nbytes: int) -> InferReply:
+def _infer_reply(reply: Reply, sent_nbytes: int, received_nbytes: int) -> InferReply:
     """Read a reply (the server's ``docs/protocol/extension_binary_data.md``)."""
     length = reply.headers.get(_HEADER_LENGTH.lower())
     at = len(reply.body) if length is None else int(length)
@@ -587,7 +665,7 @@ def _infer_reply(reply: Reply, sent_nbytes: int) -> InferReply:
         head.request_id,
         outputs,
         sent_nbytes,
-        len(reply.body),
+        received_nbytes,
         reply.moments,
     )
 

@@ -40,6 +40,9 @@ def connect(
     headers: Mapping[str, str] | None = None,
     options: SSLOptions | None = None,
     protocol: str = "http",
+    *,
+    compression: str | None = None,
+    retries: int = 0,
 ) -> Transport:
     """Return the way to a server.
 
@@ -53,6 +56,10 @@ def connect(
         For an encrypted connection.
     protocol
         ``"http"`` or ``"grpc"``.
+    compression
+        ``"gzip"`` or ``"deflate"`` for what tensors go over the wire, or None.
+    retries
+        How often a request of which nothing was done may be sent again.
 
     Raises
     ------
@@ -60,7 +67,7 @@ def connect(
         If one of them cannot be used, or what gRPC needs is not installed.
     """
     if protocol_for(protocol, url) == "http":
-        return HttpTransport(url, headers, options)
+        return HttpTransport(url, headers, options, compression, retries)
     from tritonic_nb.transport.grpc import GrpcTransport
 
-    return GrpcTransport(url, headers, options)
+    return GrpcTransport(url, headers, options, compression, retries)

@@ -140,7 +140,7 @@ def _own_row(region: RegionDescriptor) -> dict[str, Any]:
         region.place,
         human_bytes(region.nbytes),
         str(region.slots),
-        region.state,
+        region.state_text,
     ]
     action = "" if region.state == "quarantined" else "Unregister"
     return {"id": region.name, "cells": cells, "action": action, "about": f"the region of {tensor}"}

@@ -19,9 +19,10 @@ from IPython.display import display, update_display
 
 from tritonic_nb.render.markup import stylesheet
 
-__all__ = ["Shown", "asset"]
+__all__ = ["VIEW", "Shown", "asset"]
 
-_VIEW = "application/vnd.jupyter.widget-view+json"
+VIEW = "application/vnd.jupyter.widget-view+json"
+"""The media type by which a page shows a widget."""
 
 _LONGEST_WAIT_S = 5.0
 
@@ -144,7 +145,7 @@ class Shown(widgets.VBox):  # type: ignore[misc]
         self._displays.append(f"tritonic_nb-{secrets.token_hex(8)}")
         data = {
             "text/plain": repr(self),
-            _VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.model_id},
+            VIEW: {"version_major": 2, "version_minor": 0, "model_id": self.model_id},
         }
         display(data, raw=True, display_id=self._displays[-1])  # type: ignore[no-untyped-call]
 
