@@ -1608,7 +1608,7 @@ class Session(render.Described):
         executor: Any = None,
         server: ServerPlace | None = None,
         secrets: bool | None = None,
-        chunk: int = 16,
+        chunk: int = spread.CHUNK,
         ahead: int | None = None,
         ordered: bool = True,
         reduce: Callable[[InferenceResult], Any] | None = None,
@@ -1659,12 +1659,13 @@ class Session(render.Described):
             and on the way through a scheduler. None is an error if there are any
             and no `server` is given, and False leaves them out.
         chunk
-            How many items go to a worker together.
+            How many items go to a worker together; fewer where their arrays are large.
         ahead
             How many chunks are at most sent and not given yet; by default two for each
             thread of the workers.
         ordered
-            False gives results as they come, as pairs of an item's number and its result.
+            False gives results as their chunks end, as pairs of an item's number and its
+            result.
         reduce
             A function that a worker applies to each result. What it returns is sent back and
             given instead: all that is not needed stays where it is.
@@ -1732,7 +1733,7 @@ class Session(render.Described):
         elsewhere = {
             "server": server, "secrets": secrets, "ahead": ahead, "reduce": reduce,
             "keep_s": keep_s, "ordered": None if ordered else False,
-            "chunk": None if chunk == 16 else chunk,
+            "chunk": None if chunk == spread.CHUNK else chunk,
         }  # fmt: skip
         for name, value in elsewhere.items():
             if value is not None:

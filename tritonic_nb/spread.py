@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import queue
 import socket
+import threading
 import time
 from asyncio import CancelledError as AsyncCancelledError
 from collections import deque
@@ -40,7 +40,18 @@ from tritonic_nb.render import Progress
 from tritonic_nb.result import InferenceResult
 from tritonic_nb.tensors import ModelSpec
 
-__all__ = ["Order", "check_repeatable", "checked_limits", "checked_order", "do_chunk", "spread"]
+__all__ = [
+    "CHUNK",
+    "Order",
+    "check_repeatable",
+    "checked_limits",
+    "checked_order",
+    "do_chunk",
+    "spread",
+]
+
+CHUNK = 16
+"""How many items go to a worker together, unless somebody says."""
 
 _WAKE_S = 0.2  # how long Ctrl-C may go unnoticed: its signal may come to another thread
 _ASK_AGAIN_S = 1.0  # how many workers there are: clusters grow
@@ -296,7 +307,7 @@ def spread(
         of those before.
     """
     chunk, ahead = limits
-    room, bell = _Room(crew, ahead, order.in_flight), queue.SimpleQueue[None]()
+    room, bell = _Room(crew, ahead, order.in_flight), threading.Event()
     waiting: deque[_Task] = deque()
     values: deque[Any] = deque()
     given, more, failure = 0, True, None
@@ -307,7 +318,7 @@ def spread(
                     try:
                         task = next(chunks)
                         _submit(crew, order, task, given)
-                        task.future.add_done_callback(lambda _: bell.put(None))
+                        task.future.add_done_callback(lambda _: bell.set())
                         waiting.append(task)
                     except StopIteration:
                         more = False
@@ -393,19 +404,18 @@ def _submit(crew: Crew, order: Order, task: _Task, given: int) -> None:
         raise _executor_error(error, task.numbers, given) from error
 
 
-def _ended(
-    waiting: deque[_Task], ordered: bool, bell: queue.SimpleQueue[None] | None
-) -> _Task | None:
+def _ended(waiting: deque[_Task], ordered: bool, bell: threading.Event | None) -> _Task | None:
     """Take a chunk that has ended: the first, or any; wait for it if there is a bell."""
     while True:
+        if bell is not None:
+            bell.clear()  # before it looks, so that none is missed
         for task in (waiting[0],) if ordered else tuple(waiting):
             if task.future.done():
                 waiting.remove(task)
                 return task
         if bell is None:
             return None
-        with suppress(queue.Empty):
-            bell.get(timeout=_WAKE_S)
+        bell.wait(_WAKE_S)
 
 
 def _values(task: _Task, given: int) -> list[Any]:
