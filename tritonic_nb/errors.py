@@ -5,6 +5,7 @@
     TritonicError
     ├── SessionClosedError          the session was closed; open a new one
     ├── ArgumentError               an argument that no model or server could make right
+    ├── ExecutorError               an executor did not do some items of a map
     ├── ServerError
     │   ├── NoReplyError            a request went out, or did not, and no reply came
     │   │   ├── ServerUnreachableError  nothing answers at that address
@@ -51,6 +52,7 @@ from numbers import Integral
 __all__ = [
     "ArgumentError",
     "BatchSizeError",
+    "ExecutorError",
     "ImageError",
     "ImageReadError",
     "ImageTooLargeError",
@@ -149,6 +151,21 @@ class SessionClosedError(TritonicError):
 
 class ArgumentError(TritonicError, ValueError):
     """An argument is not of the form that the call takes."""
+
+
+class ExecutorError(TritonicError):
+    """An executor did not do some items of a map: its workers died, or it was shut down.
+
+    Attributes
+    ----------
+    items
+        The numbers of the items that it is about, from 0.
+    given
+        How many results had been given before.
+    """
+
+    items: range = range(0)
+    given: int = 0
 
 
 class ServerError(TritonicError):

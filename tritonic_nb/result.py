@@ -190,6 +190,11 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: arrays of the host, whatever memory they lie in here."""
+        arrays = {name: np.asarray(array) for name, array in self.outputs.items()}
+        return {**self.__dict__, "outputs": arrays}
+
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         try:
             return self.outputs[name]
