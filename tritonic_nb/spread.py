@@ -24,6 +24,7 @@ from tritonic_nb.crew import Crew
 from tritonic_nb.errors import (
     ArgumentError,
     ExecutorError,
+    ImageReadError,
     ServerError,
     ServerStartError,
     ServerUnreachableError,
@@ -222,7 +223,8 @@ def _outpost(order: Order) -> Iterator[Outpost]:
 def _kept(result: Any, reduce: Callable[[InferenceResult], Any] | None) -> Any:
     """Return what is sent back for an item."""
     if isinstance(result, Exception):
-        if isinstance(result, ServerError | SharedMemoryError):  # of that machine, then
+        # What is wrong there may be right elsewhere.
+        if isinstance(result, ServerError | SharedMemoryError | ImageReadError):
             result.locate(f"on {socket.gethostname()}")
         return _Failed(_portable(result))
     if reduce is None:
