@@ -207,7 +207,9 @@ class FakeCuda:
         return (OK, self.total - self._used(), self.total)
 
     def _used(self) -> int:
-        return sum(m.nbytes for m in self.device_memory.values() if m.device == self.current)
+        # A copy: other threads make and free memory meanwhile.
+        there = list(self.device_memory.values())
+        return sum(m.nbytes for m in there if m.device == self.current)
 
     def cudaGetDeviceProperties(self, device: int) -> Any:
         raw = bytes([device + 1]) * 16

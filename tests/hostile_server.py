@@ -78,16 +78,21 @@ def serving(answer: Answer, *, keep: bool = True) -> Iterator[tuple[str, list[As
                     peer, _ = listener.accept()
                 except OSError:
                     return
+                peers.append(peer)
                 thread = threading.Thread(target=connection, args=(peer, len(threads)))
                 thread.start()
                 threads.append(thread)
 
+        peers: list[socket.socket] = []
         threads = [threading.Thread(target=accept)]
         threads[0].start()
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}", requests
         finally:
             listener.shutdown(socket.SHUT_RDWR)
+            for peer in peers:  # a test that failed left its own open, and they end no thread
+                with suppress(OSError):
+                    peer.shutdown(socket.SHUT_RDWR)
     for thread in threads:
         thread.join()
 

@@ -247,6 +247,16 @@ print(told.status, told.found, told.remedy, sep='\\n')
 """
 
 
+def test_a_system_that_tells_no_mounts_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As some sandboxes are: a region can be made all the same."""
+    monkeypatch.setattr(diagnosis, "_MOUNTS", tmp_path / "none")
+    shm = checks(tritonic_nb.doctor("127.0.0.1:1"))["/dev/shm"]
+    assert shm.status != "failed", shm
+    assert "cannot be told (No such file or directory)" in shm.found
+
+
 @pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 def test_a_full_dev_shm_is_found() -> None:
     """With its figures, who holds it, and how to enlarge it."""

@@ -34,7 +34,7 @@ def test_text_has_cause_and_remedy() -> None:
 
 def test_errors_survive_pickling() -> None:
     """An error from another process arrives with its parts."""
-    error = pickle.loads(pickle.dumps(errors.ModelLoadError("a", "b")))  # noqa: S301
+    error = pickle.loads(pickle.dumps(errors.ModelLoadError("a", "b")))
     assert (error.message, error.remedy) == ("a", "b")
 
 

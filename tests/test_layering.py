@@ -48,14 +48,27 @@ ALLOWED = {
         "samples", "session", "sizes", "tensors", "watching",
     },
     "flight": {"errors", "frames", "render", "result", "tensors", "workers"},
+    "parcel": {"errors"},
+    "recipe": {"errors", "transport"},
+    "outposts": {"parcel", "recipe", "result"},
+    "crew": {"errors", "outposts"},
+    "spread": {
+        "crew", "errors", "flight", "images", "outposts", "parcel", "recipe", "render", "result",
+        "tensors",
+    },
     "session": {
-        "attribute", "call", "choice", "errors", "examples", "flight", "frames", "images", "inputs",
-        "leftovers", "measuring", "memory", "monitoring", "preflight", "regions", "render",
-        "result", "routine", "sizes", "tensors", "transport", "views", "watching", "workers",
+        "attribute", "call", "choice", "crew", "errors", "examples", "flight", "frames", "images",
+        "inputs", "leftovers", "measuring", "memory", "monitoring", "preflight", "recipe",
+        "regions", "render", "result", "routine", "sizes", "spread", "tensors", "transport",
+        "views", "watching", "workers",
+    },
+    "blocks": {
+        "errors", "flight", "inputs", "outposts", "parcel", "recipe", "render", "session", "spread",
+        "tensors",
     },
     "benchmark": {
-        "arguments", "errors", "measuring", "memory", "regions", "render", "samples", "server",
-        "session", "tensors", "transport",
+        "arguments", "blocks", "errors", "images", "measuring", "memory", "outposts", "regions",
+        "render", "result", "samples", "server", "session", "tensors", "transport",
     },
     "__main__": {"cli"},
     "diagnosis": {
@@ -70,7 +83,8 @@ ALLOWED = {
 }  # fmt: skip
 # Imports inside of a function that point up on purpose.
 LAZY = {
-    ("diagnosis", "widgets"), ("server", "session"), ("session", "widgets"), ("viewer", "widgets"),
+    ("diagnosis", "widgets"), ("outposts", "session"), ("recipe", "session"),
+    ("server", "session"), ("session", "widgets"), ("viewer", "widgets"),
     ("watching", "widgets"),
 }  # fmt: skip
 # The parts that may import a library.
@@ -89,6 +103,9 @@ DOORS = {
     "traitlets": {"widgets"},
     "av": {"frames"},
     "pandas": {"monitoring"},
+    "dask": {"benchmark", "blocks"},
+    "distributed": {"benchmark"},  # elsewhere a Dask client is the user's own
+    "cloudpickle": {"parcel"},
     "findpython": {"server"},
     "filelock": {"server"},
     "platformdirs": {"server"},

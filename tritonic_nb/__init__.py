@@ -6,6 +6,7 @@ Start with :func:`serve` and :class:`Session`; `README.md` has an example.
 from __future__ import annotations
 
 from tritonic_nb import samples
+from tritonic_nb.blocks import map_blocks
 from tritonic_nb.diagnosis import Diagnosis, doctor
 from tritonic_nb.differences import Difference, ResultDifference, diff
 from tritonic_nb.errors import TritonicError
@@ -14,6 +15,8 @@ from tritonic_nb.images import ImageTransform
 from tritonic_nb.measuring import Advice, Comparison, Explanation, Sweep
 from tritonic_nb.memory import DeviceArray, RegionDescriptor, SharedMemoryType
 from tritonic_nb.monitoring import Recording
+from tritonic_nb.outposts import close_outposts
+from tritonic_nb.recipe import SessionSpec
 from tritonic_nb.result import InferenceResult
 from tritonic_nb.server import Server, serve
 from tritonic_nb.session import Session
@@ -41,13 +44,16 @@ __all__ = [
     "SSLOptions",
     "Server",
     "Session",
+    "SessionSpec",
     "SharedMemoryType",
     "Sweep",
     "TensorSpec",
     "TritonicError",
     "__version__",
+    "close_outposts",
     "diff",
     "doctor",
+    "map_blocks",
     "monitor",
     "picture",
     "samples",

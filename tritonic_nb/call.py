@@ -25,6 +25,7 @@ from tritonic_nb.transport import (
     PreparedRequest,
     RegionSlice,
     RequestedOutput,
+    SSLOptions,
     Transport,
 )
 
@@ -45,6 +46,8 @@ class Link:
         ``"http"`` or ``"grpc"``.
     regions
         The regions.
+    address, headers, ssl
+        What the way was made of, for another one like it. Secrets.
     held
         The place of those that the user fills in place.
     """
@@ -52,6 +55,9 @@ class Link:
     transport: Transport
     protocol: str
     regions: RegionSet
+    address: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ssl: SSLOptions | None = None
     held: Slot = field(init=False)
 
     def __post_init__(self) -> None:

@@ -10,6 +10,7 @@ from tritonic_nb.errors import (
     NoReplyError,
     NoSpaceError,
     RegionNotVisibleError,
+    ServerBusyError,
     SharedMemoryUnsupportedError,
     TritonicError,
 )
@@ -72,13 +73,13 @@ def choose(
 
     Raises
     ------
-    NoReplyError
-        If the server does not answer.
+    NoReplyError, ServerBusyError
+        If the server does not answer, or has no time for it.
     """
     try:
         _require(SharedMemoryType.SYSTEM, server, device)
         try_region(transport, SharedMemoryType.SYSTEM, mode=mode)
-    except NoReplyError:
+    except (NoReplyError, ServerBusyError):
         raise
     except NoSpaceError as error:
         return Choice(
@@ -101,7 +102,7 @@ def _without_system(
     try:
         _require(SharedMemoryType.CUDA, server, device)
         try_region(transport, SharedMemoryType.CUDA, device)
-    except NoReplyError:
+    except (NoReplyError, ServerBusyError):
         raise
     except TritonicError as error:
         return Choice(

@@ -308,7 +308,10 @@ def _shm() -> tuple[str, str, str]:
 
 def _mounted() -> str:
     """Tell how /dev/shm is mounted; what an option means for regions, where people ask."""
-    lines = [line.split() for line in _MOUNTS.read_text(errors="replace").splitlines()]
+    try:
+        lines = [line.split() for line in _MOUNTS.read_text(errors="replace").splitlines()]
+    except OSError as error:  # regions need none of this
+        return f"in a way that cannot be told ({error.strerror})"
     mounts = [fields for fields in lines if len(fields) > 3 and fields[1] == _SHM_DIR]
     if not mounts:
         return "with the root file system"

@@ -5,6 +5,7 @@
     TritonicError
     ├── SessionClosedError          the session was closed; open a new one
     ├── ArgumentError               an argument that no model or server could make right
+    ├── ExecutorError               an executor did not do some items of a map
     ├── ServerError
     │   ├── NoReplyError            a request went out, or did not, and no reply came
     │   │   ├── ServerUnreachableError  nothing answers at that address
@@ -51,6 +52,7 @@ from numbers import Integral
 __all__ = [
     "ArgumentError",
     "BatchSizeError",
+    "ExecutorError",
     "ImageError",
     "ImageReadError",
     "ImageTooLargeError",
@@ -151,6 +153,21 @@ class ArgumentError(TritonicError, ValueError):
     """An argument is not of the form that the call takes."""
 
 
+class ExecutorError(TritonicError):
+    """An executor did not do some items of a map: its workers died, or it was shut down.
+
+    Attributes
+    ----------
+    items
+        The numbers of the items that it is about, from 0.
+    given
+        How many results had been given before.
+    """
+
+    items: range = range(0)
+    given: int = 0
+
+
 class ServerError(TritonicError):
     """The server could not be reached, started, or would not do what was asked."""
 
@@ -162,9 +179,13 @@ class NoReplyError(ServerError):
     ----------
     sent
         Whether the server may have got the request, or some of it.
+    lasting
+        Whether another try would end like this one: what answers there is no Triton, or its
+        certificate is not trusted.
     """
 
     sent: bool = True
+    lasting: bool = False
 
 
 class ServerUnreachableError(NoReplyError):

@@ -37,6 +37,7 @@ def in_order(
     progress: Progress,
     *,
     return_exceptions: bool = False,
+    numbered: bool = True,
 ) -> Iterator[InferenceResult]:
     """Do jobs, several at a time, and give their results in order.
 
@@ -50,6 +51,8 @@ def in_order(
         Is told of each, and how it ended.
     return_exceptions
         Whether an error is given in its place, instead of raised.
+    numbered
+        Whether an error says which item it is about.
 
     Raises
     ------
@@ -75,7 +78,14 @@ def in_order(
                 # Each turn takes one and gives one, as soon as the first is there or no
                 # more may be taken.
                 if len(taken) == most or not more or taken[0].future.done():
-                    result = [_result(workers, taken.popleft(), given, return_exceptions)]
+                    result = [
+                        _result(
+                            workers,
+                            taken.popleft(),
+                            given if numbered else None,
+                            return_exceptions,
+                        )
+                    ]
                     given += 1
                     progress.step()
                     yield result.pop()  # and keep nothing of it meanwhile
@@ -88,12 +98,12 @@ def in_order(
                 failure = None  # its traceback has this frame
 
 
-def _result(workers: Workers, task: Task, number: int, return_exceptions: bool) -> Any:
+def _result(workers: Workers, task: Task, number: int | None, return_exceptions: bool) -> Any:
     """Return what came of a job, when it is done."""
     try:
         return workers.finish(task)
     except Exception as error:
-        if isinstance(error, TritonicError):
+        if isinstance(error, TritonicError) and number is not None:
             error.locate(f"item {number}")
         # A session that is closed answers no item any more, of which there may be no end.
         if not return_exceptions or isinstance(error, SessionClosedError):

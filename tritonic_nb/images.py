@@ -18,11 +18,11 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,7 @@ __all__ = [
     "PRESETS",
     "ImageSource",
     "ImageTransform",
+    "Pictures",
     "check_size",
     "count_frames",
     "image_frames",
@@ -108,6 +109,33 @@ _FLOAT_TOLERANCE = 0.5 / 255
 
 
 # --- reading a picture -------------------------------------------------------------------------
+
+
+class Pictures(Sequence[Image.Image]):
+    """Pictures that are read when somebody looks at them, by :func:`load_image`.
+
+    Parameters
+    ----------
+    sources
+        What each is read from.
+    """
+
+    def __init__(self, sources: Iterable[ImageSource]) -> None:
+        self._sources = tuple(sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Pictures: ...
+
+    def __getitem__(self, index: int | slice) -> Image.Image | Pictures:
+        if isinstance(index, slice):
+            return Pictures(self._sources[index])
+        return load_image(self._sources[index])
 
 
 def load_image(source: ImageSource) -> Image.Image:

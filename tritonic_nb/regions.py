@@ -15,6 +15,7 @@ from tritonic_nb.errors import (
     NoSpaceError,
     RegionInUseError,
     RegionNotVisibleError,
+    ServerBusyError,
     SharedMemoryError,
     TritonicError,
 )
@@ -505,9 +506,10 @@ class RegionSet:
                 _log.debug("unregistered %s", name)
                 self._tell("unregister", owed)
                 self._forget(name)
-            except NoReplyError as error:
+            except (NoReplyError, ServerBusyError) as error:
                 _log.debug("region %s stays owed: %s", name, error)
-                self._process_gone = not error.sent and _REFUSED in error.message
+                unsent = isinstance(error, NoReplyError) and not error.sent
+                self._process_gone = unsent and _REFUSED in error.message
                 return False
             except RegionInUseError:
                 lifeline.owed(name)

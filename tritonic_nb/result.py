@@ -159,7 +159,8 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
     places
         How each input and output travelled, by ``(direction, name)``.
     wire_nbytes
-        The bodies of the request and of the reply together, in bytes.
+        The bodies of the request and of the reply together, in bytes: over HTTP as they went,
+        over gRPC before they were compressed.
     images, transform
         The pictures that were the input and how they became a tensor; empty
         and None where it was none.
@@ -188,6 +189,11 @@ class InferenceResult(render.Described, Mapping[str, npt.NDArray[Any]]):
     # Two results are the same only if they are one: arrays have no single truth value.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: arrays of the host, whatever memory they lie in here."""
+        arrays = {name: np.asarray(array) for name, array in self.outputs.items()}
+        return {**self.__dict__, "outputs": arrays}
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         try:

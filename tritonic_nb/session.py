@@ -14,14 +14,15 @@ from dataclasses import dataclass, replace
 from functools import partial, wraps
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, cast, overload
 
 import numpy.typing as npt
 
-from tritonic_nb import flight, measuring, render
+from tritonic_nb import flight, measuring, render, spread
 from tritonic_nb.attribute import attribute
 from tritonic_nb.call import Call, Link, Options, Setup, Stopwatch, checked_timeout, places_of
 from tritonic_nb.choice import Choice, choose, try_region
+from tritonic_nb.crew import crew_of
 from tritonic_nb.errors import (
     ArgumentError,
     ModelError,
@@ -66,6 +67,7 @@ from tritonic_nb.monitoring import (
     with_cuda_indices,
 )
 from tritonic_nb.preflight import PoolOwner, Preflight, preflight
+from tritonic_nb.recipe import ServerPlace, SessionSpec
 from tritonic_nb.regions import Need, RegionSet, Slot, answered
 from tritonic_nb.result import InferenceResult
 from tritonic_nb.routine import ReadyRequest, Routine, pattern_of, plain_arrays
@@ -218,14 +220,16 @@ class Session(render.Described):
         :meth:`stream`, are on their way at the same time, from 1 to 256. Each has
         regions of its own.
     compression
-        ``"gzip"`` or ``"deflate"``: makes what tensors go over the wire smaller, from 64 kB
-        on, where a slow network costs more than the processor's time on both sides. Masks,
-        texts and pictures of 8 bits shrink well, activations in FP32 hardly. Nothing in
-        shared memory is compressed.
+        ``"gzip"`` or ``"deflate"``: makes what tensors go over the wire smaller, where a slow
+        network costs more than the processor's time on both sides: those of requests from
+        64 KiB on, and over HTTP those of replies (over gRPC that is a setting of the
+        server's). Masks, texts and pictures of 8 bits shrink well, activations in FP32
+        hardly. Nothing in shared memory is compressed.
     retries
-        How often a request is sent again, after pauses from 0.1 s up to 5 s within its time
-        limit, where that can do nothing twice: it never left, or the server said that it was
-        too busy; never an inference that it may have begun with.
+        How often a request is sent again, from 0 to 100, after pauses from 0.1 s up to 5 s
+        within its time limit, where that can do nothing twice: it never left, or the server,
+        or a gateway before it, said that it was too busy; never an inference that it may
+        have begun with.
 
     Raises
     ------
@@ -332,16 +336,17 @@ class Session(render.Described):
                 f"the headers are {brief(headers)}", "give a mapping: {'NAME': 'VALUE'}"
             )
         options = {True: SSLOptions(), False: None}[ssl] if isinstance(ssl, bool) else ssl
+        sent = {**own_headers, **(headers or {})}
         transport = connect(
             url,
-            {**own_headers, **(headers or {})},
+            sent,
             options,
             protocol,
             compression=self._compression,
             retries=self._retries,
         )
         regions = RegionSet(transport, mode=self._mode, holders=_holders, note=self._events.note)
-        link = Link(transport, protocol, regions)
+        link = Link(transport, protocol, regions, url, sent, options)
         self._links.append(link)
         return link
 
@@ -387,6 +392,48 @@ class Session(render.Described):
     def protocol(self) -> str:
         """What the session speaks with the server: ``"http"`` or ``"grpc"``."""
         return self._setup.link.protocol
+
+    @property
+    def spec(self) -> SessionSpec:
+        """The session's recipe, which opens the same one elsewhere; it has no secrets.
+
+        Headers, and a name and password in the address, are left out:
+        :meth:`spec_with_secrets` carries them.
+
+        Examples
+        --------
+        >>> pickle.dumps(session.spec)  # and in another process:
+        >>> with spec.open() as same: ...
+        """
+        return self.spec_with_secrets().without_secrets()
+
+    def spec_with_secrets(self) -> SessionSpec:
+        """Return the session's recipe, with the headers and the password that it uses.
+
+        Its repr does not show them. Whoever gets the recipe (a file, a scheduler, a worker)
+        has them.
+        """
+        setup = self._setup
+        link, model = setup.link, setup.model
+        kinds = {direction: str(kind) for direction, kind in setup.kinds.items()}
+        ours = not isinstance(setup.owner, str)  # elsewhere it is an address, and still ours
+        return SessionSpec(
+            server=link.address,
+            model=None if model is None else model.name,
+            version="" if model is None else model.version,
+            shared_memory=kinds["input"],
+            output_shared_memory=None if kinds["output"] == kinds["input"] else kinds["output"],
+            device=setup.device,
+            timeout=self._timeout_s,
+            headers=link.headers,
+            ssl=False if link.ssl is None else link.ssl,
+            protocol=link.protocol,
+            load=(True if ours else None) if self._load is None else self._load,
+            mode=self._mode,
+            in_flight=self._in_flight,
+            compression=self._compression,
+            retries=self._retries,
+        )
 
     def connect(
         self,
@@ -1543,6 +1590,14 @@ class Session(render.Described):
             )
         return self._workers.submit(partial(self.infer, noted(inputs), **noted(options))).future
 
+    @overload
+    def map(
+        self, items: Iterable[Any], /, *, executor: None = None, **options: Any
+    ) -> Iterator[InferenceResult]: ...
+
+    @overload
+    def map(self, items: Iterable[Any], /, *, executor: Any, **options: Any) -> Iterator[Any]: ...
+
     def map(
         self,
         items: Iterable[Any],
@@ -1552,9 +1607,20 @@ class Session(render.Described):
         progress: bool = True,
         total: int | None = None,
         return_exceptions: bool = False,
+        executor: Any = None,
+        server: ServerPlace | None = None,
+        secrets: bool | None = None,
+        chunk: int = spread.CHUNK,
+        ahead: int | None = None,
+        ordered: bool = True,
+        reduce: Callable[[InferenceResult], Any] | None = None,
+        keep_s: float | None = None,
         **options: Any,
-    ) -> Iterator[InferenceResult]:
+    ) -> Iterator[Any]:
         """Run the model on each of many items, several at a time; results come in order.
+
+        Here, or, with an `executor`, in other processes and on other machines, each beside a
+        Triton of its own.
 
         While the server works on some, others are prepared (pictures are read
         and made tensors), so that neither waits for the other. The next item is taken
@@ -1569,7 +1635,8 @@ class Session(render.Described):
             not be changed before their results are there.
         in_flight
             How many are on their way at the same time, where it differs from the
-            session's. For a model with sequences only 1, which keeps their order.
+            session's; with an executor, of each worker. For a model with sequences only
+            1, which keeps their order.
         progress
             Whether to show it: as a bar in a notebook, which ends as a line of text,
             or in a terminal.
@@ -1579,11 +1646,40 @@ class Session(render.Described):
             Whether an error is given in its place and all goes on, instead of raised.
         options
             As for :meth:`infer`, the same for all; inputs by name included.
+        executor
+            What has others do the work: a Dask ``Client``, or an executor as
+            :mod:`concurrent.futures` has them. Each worker process opens one session by
+            :attr:`spec`, on first use. Items are sent to it: paths are read there, and a Dask
+            future (such as ``client.scatter`` gives) is resolved there. An item may be done
+            twice where a worker was lost; its result is given once. What follows is for this.
+        server
+            Where a worker's Triton is. By default at the same address, seen from there:
+            ``"localhost:8000"`` is each machine's own. A function is called once in each
+            worker, and returns an address or a server, which ends with the worker's session.
+        secrets
+            Whether the session's headers, and a password in its address, go to the workers,
+            and on the way through a scheduler. None is an error if there are any
+            and no `server` is given, and False leaves them out.
+        chunk
+            How many items go to a worker together; fewer where their arrays are large.
+        ahead
+            How many chunks are at most sent and not given yet; by default two for each
+            thread of the workers.
+        ordered
+            False gives results as their chunks end, as pairs of an item's number and its
+            result.
+        reduce
+            A function that a worker applies to each result. What it returns is sent back and
+            given instead: all that is not needed stays where it is.
+        keep_s
+            How long a worker keeps a session that nobody uses, and its server, in seconds. By
+            default to the end of this map if they can be told (by Dask), or else 10.
 
         Yields
         ------
         InferenceResult
-            In the order of the items.
+            In the order of the items. Those of an executor are copies; pictures that were
+            given stay where they were, and are read again when they are shown.
 
         Raises
         ------
@@ -1593,6 +1689,9 @@ class Session(render.Described):
             As :meth:`infer`, in the item's place, with its number, counted from 0. An
             error that `items` itself raises comes as it is, after the results of what
             was taken before.
+        ExecutorError
+            If the executor did not do some items. Dask does a lost worker's items again, a
+            few times; executors of :mod:`concurrent.futures` are broken then.
         SessionClosedError
             If the session was closed; never given as a result.
 
@@ -1606,11 +1705,41 @@ class Session(render.Described):
         --------
         >>> for result in session.map(paths):
         ...     print(result.top_k(1))
+
+        >>> client = dask.distributed.Client("scheduler:8786")
+        >>> best = session.map(paths, executor=client, reduce=lambda result: result.top_k(1)[0])
         """
         model = self._usable().chosen
         iterator, known = flight.checked_items(items)
         if total is not None:
             check_whole(total, 0, "total", "give how many items there are")
+        if executor is not None:
+            most = flight.in_flight_of(model, in_flight, self._in_flight)
+            return spread.spread(
+                crew_of(executor),
+                spread.checked_order(
+                    replace(self.spec_with_secrets(), in_flight=most).for_workers(
+                        server, secrets=secrets
+                    ),
+                    options,
+                    reduce,
+                    keep_s,
+                ),
+                iterator,
+                render.Progress(known if total is None else total, show=progress),
+                limits=spread.checked_limits(model, chunk, ahead),
+                ordered=ordered,
+                return_exceptions=return_exceptions,
+                dismiss=keep_s is None,
+            )
+        elsewhere = {
+            "server": server, "secrets": secrets, "ahead": ahead, "reduce": reduce,
+            "keep_s": keep_s, "ordered": None if ordered else False,
+            "chunk": None if chunk == spread.CHUNK else chunk,
+        }  # fmt: skip
+        for name, value in elsewhere.items():
+            if value is not None:
+                raise ArgumentError(f"{name} is for the workers of an executor", "give executor=")
         return flight.in_order(
             flight.jobs_of(self.infer, map(noted, iterator), noted(options)),
             flight.in_flight_of(model, in_flight, self._in_flight),

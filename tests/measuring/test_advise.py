@@ -188,3 +188,17 @@ def test_what_runs_out_of_memory_is_told_and_the_rest_goes_on(
     assert found["batch"].text.startswith("not measured: inference with model 'crowded': ")
     assert "in flight" in found
     assert session.infer(np.ones((1, 4), np.float32))["OUTPUT0"].shape == (1, 4)
+
+
+def test_a_queue_that_is_too_short_for_more_in_flight_is_told(
+    server: Any, tmp_path: Path, open_session: Open
+) -> None:
+    """What was found before is not lost."""
+    config = CONFIG.format(count=1).replace("max_batch_size: 0", "max_batch_size: 4")
+    config += "dynamic_batching { default_queue_policy { max_queue_size: 1 } }\n"
+    server.add("short", python_model(tmp_path / "short", WAITING, config))
+    session = open_session("short")
+    found = topics(session.advise(np.ones((1, 4), np.float32), seconds=4, progress=False))
+    assert "Exceeds maximum queue size" in found["in flight"].text
+    assert found["in flight"].text.startswith("not measured: ")
+    assert "batch" in found

@@ -44,7 +44,10 @@ _COLAB = """\
 import os
 
 if "COLAB_RELEASE_TAG" in os.environ:
-    %pip install --quiet "{requirement}"\
+    %pip install --quiet "{requirement}"
+    from google.colab import output
+
+    output.enable_custom_widget_manager()\
 """
 
 

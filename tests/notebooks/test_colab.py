@@ -16,17 +16,26 @@ from links import COLAB_ID, NOTEBOOKS, requirement
 ROOT = Path(__file__).parents[2]
 QUICKSTART = NOTEBOOKS[0]
 TIMEOUT_S = 240
+# Colab shows widgets that others made only after this call.
+COLAB_OUTPUT = """
+def enable_custom_widget_manager():
+    with open(__file__ + ".called", "a") as file:
+        file.write("called")
+"""
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new environment with a notebook kernel, and nothing of ours."""
+    """A new environment with a notebook kernel, what Colab has of its own, and nothing of ours."""
     if shutil.which("git") is None:
         pytest.skip("there is no git to install the package with")
     folder = tmp_path_factory.mktemp("colab")
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     found = folder / "bin" / "python"
     subprocess.run([found, "-m", "pip", "install", "--quiet", "ipykernel", "nbmake"], check=True)
+    [packages] = folder.glob("lib/python*/site-packages")
+    (packages / "google" / "colab").mkdir(parents=True, exist_ok=True)
+    (packages / "google" / "colab" / "output.py").write_text(COLAB_OUTPUT)
     return found
 
 
@@ -74,6 +83,7 @@ def test_the_quickstart_runs_in_colab(python: Path, repository: Path, tmp_path: 
     assert [file.name for file in tmp_path.iterdir()] == [QUICKSTART.name]
     where = _run(python, "-c", "import tritonic_nb; print(tritonic_nb.__file__)", cwd=tmp_path)
     assert where.stdout.startswith(str(python.parents[1]))
+    assert len(list(python.parents[1].glob("lib/python*/site-packages/google/colab/*.called"))) == 1
 
 
 def _run(python: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import time
 import zlib
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tritonic_nb.errors import ArgumentError, ServerRefusedError
-from tritonic_nb.transport import http
+from tests.hostile_server import reply, serving
+from tritonic_nb.errors import ArgumentError, ServerRefusedError, ServerUnreachableError
+from tritonic_nb.transport import InferRequest, InputTensor, connect, http
 from tritonic_nb.transport.compression import compressed, expanded
 from tritonic_nb.transport.curl import CurlEngine
 
@@ -81,6 +83,8 @@ def test_it_is_the_format_that_its_name_says(pieces: list[bytes], name: str) -> 
     [
         (b"no gzip", "gzip"),
         (gzip.compress(b"abc" * 99)[:-9], "gzip"),
+        (gzip.compress(b"abc") + b"x", "gzip"),
+        (gzip.compress(b"abc") + gzip.compress(b"abc"), "gzip"),
         (b"abc", "br"),
         (b"", "gzip"),
     ],
@@ -91,3 +95,42 @@ def test_a_reply_that_cannot_be_read_is_told(body: bytes, encoding: str) -> None
         ServerRefusedError, match=f"reading: .* of {len(body)} bytes, in '{encoding}'"
     ):
         expanded(body, {"content-encoding": encoding}, "reading")
+
+
+def test_what_follows_the_end_of_a_reply_is_not_read() -> None:
+    """However much it is: each piece of it would be put behind all those before."""
+    started = time.process_time()
+    with pytest.raises(ServerRefusedError, match="more follows its end"):
+        expanded(gzip.compress(b"abc") + bytes(40_000_000), {"content-encoding": "gzip"}, "reading")
+    assert time.process_time() - started < 5
+
+
+def test_a_gateways_error_is_told_whatever_its_compression() -> None:
+    """The server may still be at it, which counts for more than a text that cannot be read."""
+    with serving(lambda _: reply(b"no gzip", 504, Content_Encoding="gzip")) as (url, _):
+        transport = connect(url, compression="gzip")
+        with pytest.raises(ServerUnreachableError, match="HTTP 504"):
+            transport.infer(transport.prepare(InferRequest("m", "", (), ())), 5)
+        transport.close()
+
+
+def test_a_tensor_is_compressed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it is sent, and within the time limit of all of it."""
+    counted = []
+
+    def slowly(*arguments: Any) -> bytes:
+        counted.append(arguments)
+        time.sleep(0.3)
+        return compressed(*arguments)
+
+    monkeypatch.setattr(http, "compressed", slowly)
+    inputs = (InputTensor("INPUT0", "FP32", SPARSE.shape, SPARSE),)
+    transport = connect("127.0.0.1:1", compression="gzip", retries=3)
+    request = transport.prepare(InferRequest("m", "", inputs, ()))
+    with pytest.raises(ServerUnreachableError, match="after 4 attempts"):
+        transport.infer(request, 20)
+    assert len(counted) == 1
+    with pytest.raises(ServerUnreachableError) as caught:  # no time is left for a second one
+        transport.infer(request, 0.25)
+    assert "attempts" not in caught.value.message
+    transport.close()

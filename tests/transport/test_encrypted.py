@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import TEST_URL
+from tests.hostile_server import reply, serving
 from tritonic_nb.errors import RestrictedApiError, ServerUnreachableError, TritonicError
 from tritonic_nb.transport import HttpTransport, SSLOptions
 
@@ -128,6 +129,29 @@ def test_an_authoritys_file_that_is_not_there(server: Any, folder: Path) -> None
         error = refused(lambda: asked(url, SSLOptions(ca_file=str(folder / "missing.pem"))))
     assert "missing.pem" in error.message
     assert "cannot be read" in error.message
+
+
+@pytest.mark.parametrize("status", [403, 407])
+def test_a_proxy_that_lets_nothing_through(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """The error speaks of the proxy and of where it stands, and not of the server."""
+    with serving(lambda _: reply(b"", status)) as (proxy, seen):
+        login = proxy.replace("://", f"://me:{SHOWN_NOWHERE}@")
+        monkeypatch.setenv("https_proxy", login)
+        error = refused(lambda: asked("https://far.example:8000", None))
+    assert seen[0].head.startswith("CONNECT far.example:8000")
+    assert f"response {status}" in error.message
+    assert "https_proxy" in error.remedy
+    assert "port" not in error.remedy
+
+
+def test_a_certificate_is_looked_at_once(server: Any, folder: Path) -> None:
+    """It would not be trusted later either: no retry makes anybody wait for that."""
+    with gate(server, folder, "here") as url:
+        transport = HttpTransport(url, retries=20)
+        error = refused(transport.server_metadata)
+        transport.close()
+    assert "attempts" not in error.message
+    assert "is not trusted" in error.message
 
 
 def test_a_gate_that_demands_a_token(server: Any, folder: Path) -> None:

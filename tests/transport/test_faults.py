@@ -78,6 +78,19 @@ SAID = [
         errors.NoSpaceError,
         "three times",
     ),
+    ("Exceeds maximum queue size", errors.ServerBusyError, "fewer"),
+    ("[request id: <id_unknown>] Exceeds maximum queue size", errors.ServerBusyError, "retries="),
+    (
+        "in ensemble 'e', [request id: <id_unknown>] Exceeds maximum queue size",
+        errors.ServerRefusedError,
+        "may have run",
+    ),
+    (
+        "Model m - Error when running inference: [request id: <id_unknown>] Exceeds maximum queue "
+        "size",
+        errors.ServerRefusedError,
+        "may have run",
+    ),
     ("something new", errors.ServerRefusedError, "log"),
     ("", errors.ServerRefusedError, "log"),
 ]

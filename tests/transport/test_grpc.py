@@ -28,6 +28,7 @@ from tritonic_nb.errors import (
     ModelNotFoundError,
     RegionInUseError,
     RestrictedApiError,
+    ServerBusyError,
     ServerRefusedError,
     ServerTimeoutError,
     ServerUnreachableError,
@@ -355,7 +356,9 @@ def test_an_output_in_a_region_has_no_array() -> None:
         (Code.UNKNOWN, "x" * 100_000, ServerRefusedError),
         (Code.UNAUTHENTICATED, "who are you?", ServerRefusedError),
         (Code.RESOURCE_EXHAUSTED, "Received message larger than max", ServerRefusedError),
-        (Code.UNAVAILABLE, "Exceeds maximum queue size", ServerRefusedError),
+        (Code.UNAVAILABLE, "[request id: 7] Exceeds maximum queue size", ServerBusyError),
+        (Code.UNAVAILABLE, "in ensemble 'e', Exceeds maximum queue size", ServerRefusedError),
+        (Code.UNAVAILABLE, "no healthy upstream", ServerBusyError),
     ],
 )
 def test_what_the_server_says_is_mapped(code: Code, text: str, kind: type[TritonicError]) -> None:
@@ -373,6 +376,7 @@ def test_what_the_server_says_is_mapped(code: Code, text: str, kind: type[Triton
     ("code", "text"),
     [
         (Code.UNAVAILABLE, "upstream connect error or disconnect/reset before headers"),
+        (Code.UNAVAILABLE, "before headers. reset reason: connection termination"),
         (Code.UNAVAILABLE, ""),
         (Code.CANCELLED, "cancelled"),
         (Code.DEADLINE_EXCEEDED, "upstream request timeout"),

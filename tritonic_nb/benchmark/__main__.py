@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _run_monitor()
             elif options.sureness:
                 _run_sureness()
+            elif options.spread:
+                _run_spread(quick=options.quick)
             elif options.gpu is None:
                 _run(options)
             else:
@@ -112,6 +114,13 @@ def _run_sureness() -> None:
     from tritonic_nb.benchmark.sureness import measure_sureness, sureness_text
 
     print(sureness_text(measure_sureness(_tell)))
+
+
+def _run_spread(*, quick: bool) -> None:
+    # Imported here: it needs Dask.
+    from tritonic_nb.benchmark import spread
+
+    print(spread.measure_spread(spread.QUICK if quick else spread.FULL, _tell).text())
 
 
 def _tell(line: str) -> None:
@@ -177,6 +186,12 @@ def _parser() -> argparse.ArgumentParser:
         "--sureness",
         action="store_true",
         help="measure how sure the verdicts of Session.compare are, and nothing else",
+    )
+    parser.add_argument(
+        "--spread",
+        action="store_true",
+        help="measure a map over a Dask cluster on this machine, and a data set larger than "
+        "memory, and nothing else (with --quick, less of it)",
     )
     return parser
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tritonic_nb import render
-from tritonic_nb.errors import SharedMemoryError, TritonicError
+from tritonic_nb.errors import ServerBusyError, SharedMemoryError, TritonicError
 from tritonic_nb.measuring.comparison import (
     Comparison,
     compare,
@@ -152,7 +152,8 @@ def advise(
                 break
             try:
                 found += step()
-            except SharedMemoryError as error:  # such as a backend's pools, which grow in its midst
+            # Such as a backend's pools, which grow in its midst, and a queue that is short.
+            except (SharedMemoryError, ServerBusyError) as error:
                 found.append(Recommendation(topic, f"not measured: {error.message}"))
             except KeyboardInterrupt:  # what was found is worth more
                 interrupted = True

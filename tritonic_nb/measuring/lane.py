@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tritonic_nb.call import Link, Setup
+from tritonic_nb.call import Setup
 from tritonic_nb.errors import ArgumentError, RestrictedApiError, SharedMemoryError
 from tritonic_nb.measuring.way import Way, named_ways
 from tritonic_nb.memory import require_supported
@@ -188,7 +188,7 @@ class Bench:
         before = self.setup
         for kind in {way.input, way.output}:
             require_supported(kind, before.device)
-        link = Link(before.link.transport, before.link.protocol, regions)
+        link = replace(before.link, regions=regions)
         setup = replace(
             before,
             link=link,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tritonic_nb.transport.address import SSLOptions, is_loopback
+from tritonic_nb.transport.address import SSLOptions, is_loopback, without_password
 from tritonic_nb.transport.base import (
     InferReply,
     InferRequest,
@@ -34,4 +34,5 @@ __all__ = [
     "connect",
     "is_loopback",
     "protocol_for",
+    "without_password",
 ]

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from tritonic_nb.errors import (
     ArgumentError,
+    ServerBusyError,
     ServerRefusedError,
     ServerTimeoutError,
     ServerUnreachableError,
@@ -33,8 +34,8 @@ from tritonic_nb.transport.address import (
     without_password,
 )
 from tritonic_nb.transport.checks import checked_headers
-from tritonic_nb.transport.engine import untrusted
-from tritonic_nb.transport.faults import error_from_server
+from tritonic_nb.transport.engine import lasting, untrusted
+from tritonic_nb.transport.faults import LATER, busy_gateway, error_from_server
 
 __all__ = ["Channel", "grpc_url"]
 
@@ -50,6 +51,7 @@ _LONGEST_TEXT = 1000  # a host may be as long as its caller wants, and a text as
 # which. These are gRPC's own: no connection was had, or it ended in the middle of a call.
 _NOT_SENT = re.compile(r"failed to connect to all addresses|errors resolving |DNS resolution fail")
 _BROKEN = re.compile(r"Stream removed|Received RST_STREAM")
+_BUSY = re.compile(r"Received http2 header with status: 429")
 _NO_GRPC = re.compile(r"Received http2 header with status|No status received")
 _NO_SUCH_CALL = re.compile(r"$|unknown service|method not found", re.IGNORECASE)
 # Triton's refusals that have the status UNAVAILABLE and no error of their own. With any other
@@ -218,7 +220,7 @@ class Channel:
                 "under way in other threads, and gRPC does not survive that",
                 "use protocol='http' in it, or start processes with the method 'spawn'",
             )
-            unusable.sent = False
+            unusable.sent, unusable.lasting = False, True
             raise unusable
 
     def _opened(self) -> Any:
@@ -244,13 +246,19 @@ class Channel:
             return unreachable
         return self._no_reply(status, doing) or error_from_server(text, doing)
 
-    def _no_reply(self, status: _Status, doing: str) -> ServerUnreachableError | None:
+    def _no_reply(
+        self, status: _Status, doing: str
+    ) -> ServerUnreachableError | ServerBusyError | None:
         """Return our error for a call whose status is not the server's reply, or None."""
         code, text = status.code, status.text[:_LONGEST_TEXT]
         if code == "CANCELLED" or _BROKEN.match(text):
             return ServerUnreachableError(
                 f"{doing}: the call to {self.url} ended before it was answered: {text or code}",
                 "the server may or may not have done it: look whether it still runs, and try again",
+            )
+        if _BUSY.match(text) or (code == "UNAVAILABLE" and busy_gateway(503, text, {})):
+            return ServerBusyError(
+                f"{doing}: what answers at {self.url} is too busy: {text}", LATER
             )
         if _NO_GRPC.match(text):
             return ServerUnreachableError(
@@ -259,7 +267,7 @@ class Channel:
                 f"give the gateway more time, or {_WRONG_PORT}",
             )
         if code == "UNIMPLEMENTED" and _NO_SUCH_CALL.match(text):
-            return ServerUnreachableError(
+            return lasting(
                 f"what answers at {self.url} is not Triton: it has no such call", _WRONG_PORT
             )
         known = type(error_from_server(status.text, doing)) is not ServerRefusedError

@@ -82,9 +82,12 @@ def expanded(body: Body, headers: Mapping[str, str], doing: str) -> Body:
 def _expanded(view: memoryview) -> memoryview:
     reading = zlib.decompressobj(wbits=_EITHER)
     whole = bytearray()
-    for start in range(0, len(view), _PIECE_NBYTES):
+    start = 0
+    while start < len(view) and not reading.eof:
         whole += reading.decompress(view[start : start + _PIECE_NBYTES])
-    whole += reading.flush()
+        start += _PIECE_NBYTES
     if not reading.eof:
         raise ValueError("it ends too early")
+    if reading.unused_data or start < len(view):
+        raise ValueError("more follows its end")
     return memoryview(whole)

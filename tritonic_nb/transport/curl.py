@@ -27,6 +27,7 @@ from tritonic_nb.transport.engine import (
     KeptConnections,
     connection_closed,
     header_lines,
+    lasting,
     no_answer_in_time,
     no_connection_in_time,
     no_server,
@@ -142,14 +143,26 @@ class CurlEngine:
             return no_answer_in_time(where, timeout_s)
         if code == pycurl.E_OPERATION_TIMEDOUT and timeout_s < CONNECT_TIMEOUT_S:
             return no_connection_in_time(where, timeout_s)
+        return self._without_connection(code, text)
+
+    def _without_connection(self, code: int, text: str) -> ServerUnreachableError:
+        """Return our error where none came about that is encrypted, passed on and HTTP."""
+        where = self._shown_url
         if code == pycurl.E_SSL_CACERT_BADFILE:
-            return ServerUnreachableError(
+            return lasting(
                 f"the certificates that {where} is checked with cannot be read: {text}",
                 "pass ssl=SSLOptions(ca_file=...) with a PEM file that this user may read",
             )
         if code == pycurl.E_PEER_FAILED_VERIFICATION:
             return untrusted(where, text)
+        if "CONNECT tunnel failed" in text:
+            return ServerUnreachableError(
+                f"the proxy before {where} did not let the connection through: {text}",
+                "look at https_proxy (with 407 it demands a login: "
+                "http://USER:PASSWORD@PROXY:PORT); no_proxy names hosts that need none",
+            )
         unreachable = no_server(where, text)
+        unreachable.lasting = code == pycurl.E_UNSUPPORTED_PROTOCOL  # what came is no HTTP/1
         return self._without_certificate(unreachable) if code in _HUNG_UP else unreachable
 
     def _without_certificate(self, error: ServerUnreachableError) -> ServerUnreachableError:

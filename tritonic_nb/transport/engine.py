@@ -26,6 +26,7 @@ __all__ = [
     "KeptConnections",
     "connection_closed",
     "header_lines",
+    "lasting",
     "no_answer_in_time",
     "no_connection_in_time",
     "no_server",
@@ -156,15 +157,22 @@ def untrusted(where: str, reason: str) -> ServerUnreachableError:
     """Return the error for a certificate that is not trusted, or is another host's."""
     # libcurl's words for the second, and gRPC's: there no authority's file would help.
     if "name matches" in reason or "name does not match" in reason or "Peer name" in reason:
-        return ServerUnreachableError(
+        return lasting(
             f"the certificate of {where} is for another host: {reason}",
             "use a name or number that stands in it, or have one made that has this one "
             "(subjectAltName); and check that this is your server",
         )
-    return ServerUnreachableError(
+    return lasting(
         f"the certificate of {where} is not trusted: {reason}",
         "pass ssl=SSLOptions(ca_file=...) with the certificate authority's file",
     )
+
+
+def lasting(message: str, remedy: str) -> ServerUnreachableError:
+    """Return an error that another try would meet with, too."""
+    error = ServerUnreachableError(message, remedy)
+    error.lasting = True
+    return error
 
 
 def no_server(where: str, reason: str) -> ServerUnreachableError:

@@ -8,7 +8,7 @@ or read in the server's source (``shared_memory_manager.cc``,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from tritonic_nb.errors import (
@@ -31,10 +31,22 @@ from tritonic_nb.errors import (
     TritonicError,
 )
 
-__all__ = ["cuda_not_opened", "error_from_server"]
+__all__ = ["LATER", "busy_gateway", "cuda_not_opened", "error_from_server"]
 
+
+LATER = "try again later, with fewer requests in flight, or pass Session(..., retries=5)"
+"""What to do about a gateway that is too busy."""
 
 _LONGEST_END = 4000
+# What gateways say with the status 503 of a request that went no further than to them: nginx
+# (its limits), HAProxy, Knative and Envoy. With other words of Envoy's the connection to the server
+# ended in the middle of it, or did so in an attempt before.
+_NOT_PASSED_ON = re.compile(
+    r"service temporarily unavailable|no server is available to handle|"
+    r"pending request queue full|no healthy upstream|before headers\. reset reason: (overflow|"
+    r"((remote|local) )?connection failure|connection timeout|(remote|local) refused stream)",
+    re.IGNORECASE,
+)
 
 
 class _Fault(NamedTuple):
@@ -67,10 +79,16 @@ _FAULTS = (
         "the model's own code raised this: mend the model, or what it was given",
     ),
     _fault(
-        r"exceeds maximum queue size",
+        r"^(\[request id: [^\]]*\] )?exceeds maximum queue size",
         ServerBusyError,
         "keep fewer requests in flight, pass Session(..., retries=5), or give the model more "
         "instances",
+    ),
+    _fault(  # the queue of an ensemble's step, or of a model that a model asks
+        r"exceeds maximum queue size",
+        ServerRefusedError,
+        "keep fewer requests in flight, or give that model more instances or a longer queue; "
+        "models before it may have run, which is why retries= does not send it again",
     ),
     _fault(
         r"is restricted, expecting header",
@@ -196,6 +214,26 @@ def error_from_server(message: str, doing: str) -> TritonicError:
         "the text is the server's, or the model's own; the log may tell more (server.log for an "
         "embedded server)",
     )
+
+
+def busy_gateway(status: int, text: str, headers: Mapping[str, str]) -> bool:
+    """Whether what answers before a server was too busy to pass a request on.
+
+    Another reply with the status 503 may come when the server has begun.
+
+    Parameters
+    ----------
+    status
+        The HTTP status.
+    text
+        The beginning of the reply.
+    headers
+        The reply's, with names in lower case.
+    """
+    if status != 503 or _NOT_PASSED_ON.search(text):
+        return status in (429, 503)
+    # Varnish's own page has the header too, and is about a server that was asked.
+    return "retry-after" in headers and "fetch failed" not in text
 
 
 def cuda_not_opened(error: SharedMemoryError, device: int) -> SharedMemoryError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import ModuleType
@@ -23,6 +24,7 @@ from tritonic_nb.errors import (
     RegionInUseError,
     RegionKnownError,
     RegionLostError,
+    ServerBusyError,
     SharedMemoryError,
     TritonicError,
     brief,
@@ -72,6 +74,8 @@ _CONTENTS = {
     "FP64": "fp64_contents",
     "BYTES": "bytes_contents",
 }
+_CHANGES = re.compile(r"Load|Unload|Register|Unregister|TraceSetting")  # all other calls only ask
+_NONE = Retries()
 _WIDER = {"int_contents": np.int32, "uint_contents": np.uint32}
 
 _log = logging.getLogger("tritonic_nb.transport")
@@ -130,7 +134,7 @@ class GrpcTransport:
             reply = self._call(
                 "ModelReady", _model(model, version), f"asking whether model {model!r} is ready"
             )
-        except (ArgumentError, NoReplyError):
+        except (ArgumentError, NoReplyError, ServerBusyError):
             raise
         except TritonicError as error:
             _log.debug("%s", error)
@@ -251,6 +255,7 @@ class GrpcTransport:
                 {"name": name},
                 f"unregistering region {name!r}",
                 timeout_s=_UNREGISTER_TIMEOUT_S,
+                retries=_NONE,
             )
         except RegionLostError:
             _log.debug("region %s was not registered", name)
@@ -316,11 +321,14 @@ class GrpcTransport:
         fields: Mapping[str, Any],
         doing: str,
         timeout_s: float = _CONTROL_TIMEOUT_S,
+        retries: Retries | None = None,
     ) -> Any:
         """Make a control call and return its reply's message."""
         message = getattr(self._pb, f"{method}Request")(**fields).SerializeToString()
-        data = self._retries.run(
-            lambda left_s: self._send(method, message, left_s, doing), timeout_s
+        data = (retries or self._retries).run(
+            lambda left_s: self._send(method, message, left_s, doing),
+            timeout_s,
+            asks_only=not _CHANGES.search(method),
         )
         try:
             return getattr(self._pb, f"{method}Response").FromString(data)

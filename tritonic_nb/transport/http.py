@@ -18,6 +18,7 @@ import operator
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -32,6 +33,7 @@ from tritonclient.http import (
 
 from tritonic_nb.errors import (
     ArgumentError,
+    NoReplyError,
     RegionKnownError,
     RegionLostError,
     RestrictedApiError,
@@ -72,8 +74,13 @@ from tritonic_nb.transport.compression import (
     compressed,
     expanded,
 )
-from tritonic_nb.transport.engine import open_engine
-from tritonic_nb.transport.faults import cuda_not_opened, error_from_server
+from tritonic_nb.transport.engine import lasting, open_engine
+from tritonic_nb.transport.faults import (
+    LATER,
+    busy_gateway,
+    cuda_not_opened,
+    error_from_server,
+)
 from tritonic_nb.transport.retries import Retries
 
 __all__ = ["HttpTransport"]
@@ -87,6 +94,9 @@ _UNREADABLE = (
     MemoryError,
 )  # fmt: skip
 _OK = 200
+_OF_GATEWAYS = (429, 502, 503, 504)  # Triton has 503, too
+_NOT_OF_TRITON = (401, 407, 429, 502, 504)  # whatever the reply holds
+_NONE = Retries()
 _SHORT_NBYTES = 4096  # of a reply's head that is kept in mind
 _PLAIN = InferRequest("", "", (), ())  # with no options
 _KEPT = 256  # heads of requests, and of replies
@@ -159,9 +169,8 @@ class HttpTransport:
 
     def server_metadata(self) -> dict[str, Any]:
         """``GET v2``: the server's name, version and extensions."""
-        reply = self._answered(
-            Request("GET", "v2"), "asking the server who it is", _CONTROL_TIMEOUT_S
-        )
+        doing = "asking the server who it is"
+        reply = self._answered(Request("GET", "v2"), doing, _CONTROL_TIMEOUT_S, asks_only=True)
         document = self._parsed(reply)
         if not isinstance(document, dict) or "version" not in document:
             raise self._not_triton(reply)
@@ -170,7 +179,20 @@ class HttpTransport:
     def model_ready(self, model: str, version: str = "") -> bool:
         """``GET v2/models/M/ready``."""
         request = Request("GET", f"{_model_path(model, version)}/ready")
-        return self._send(request, _CONTROL_TIMEOUT_S).status == _OK
+
+        def attempt(left_s: float) -> bool:
+            reply = self._send(request, left_s)
+            if reply.status in _OF_GATEWAYS:
+                self._check(reply, f"asking whether model {model!r} is ready")
+            return reply.status == _OK
+
+        try:
+            return self._retries.run(attempt, _CONTROL_TIMEOUT_S, asks_only=True)
+        except (NoReplyError, ServerBusyError):
+            raise
+        except TritonicError as error:
+            _log.debug("%s", error)
+            return False
 
     def model_metadata(self, model: str, version: str = "") -> dict[str, Any]:
         """``GET v2/models/M``."""
@@ -271,6 +293,7 @@ class HttpTransport:
                 _region_path(kind, name, "unregister"),
                 f"unregistering region {name!r}",
                 timeout_s=_UNREGISTER_TIMEOUT_S,
+                retries=_NONE,
             )
         except RegionLostError:
             _log.debug("region %s was not registered", name)
@@ -314,16 +337,20 @@ class HttpTransport:
         TritonicError
             As the engine and :func:`~tritonic_nb.transport.faults.error_from_server` tell.
         """
-        return self._retries.run(partial(self._infer, prepared), timeout_s)
+        message: _Inference = prepared.message
+        if self._compression and sum(map(len, message.attached)) >= WORTH_NBYTES:
+            begun = time.monotonic()
+            message = self._compressed(*message, self._compression)
+            timeout_s = max(timeout_s - (time.monotonic() - begun), 0.001)
+        return self._retries.run(partial(self._infer, message, prepared.request), timeout_s)
 
-    def _infer(self, prepared: PreparedRequest, timeout_s: float) -> InferReply:
-        written, attached = prepared.message
-        if self._compression and sum(map(len, attached)) >= WORTH_NBYTES:
-            written, attached = self._compressed(written, attached, self._compression)
+    def _infer(self, message: _Inference, request: InferRequest, timeout_s: float) -> InferReply:
+        written, attached = message
         reply = self._exchange(written, attached, timeout_s)
         nbytes = written.nbytes, len(reply.body)
-        doing = doing_inference(prepared.request)
-        reply = reply._replace(body=expanded(reply.body, reply.headers, doing))
+        doing = doing_inference(request)
+        if reply.status not in _OF_GATEWAYS:
+            reply = reply._replace(body=expanded(reply.body, reply.headers, doing))
         if reply.status != _OK:
             self._check(reply, doing)
         try:
@@ -352,12 +379,25 @@ class HttpTransport:
         doing: str,
         document: Mapping[str, Any] | None = None,
         timeout_s: float = _CONTROL_TIMEOUT_S,
+        *,
+        asks_only: bool = False,
+        retries: Retries | None = None,
     ) -> Any:
         body = json.dumps(document).encode() if document is not None else b""
-        headers = {"Content-Type": "application/json"}
-        return self._parsed(self._answered(Request(method, path, headers, body), doing, timeout_s))
+        request = Request(method, path, {"Content-Type": "application/json"}, body)
+        asks_only = asks_only or method == "GET"
+        reply = self._answered(request, doing, timeout_s, asks_only=asks_only, retries=retries)
+        return self._parsed(reply)
 
-    def _answered(self, request: Request, doing: str, timeout_s: float) -> Reply:
+    def _answered(
+        self,
+        request: Request,
+        doing: str,
+        timeout_s: float,
+        *,
+        asks_only: bool,
+        retries: Retries | None = None,
+    ) -> Reply:
         """Send a control request and return the server's reply, which is no error."""
 
         def attempt(left_s: float) -> Reply:
@@ -365,11 +405,11 @@ class HttpTransport:
             self._check(reply, doing)
             return reply
 
-        return self._retries.run(attempt, timeout_s, asks_only=request.method == "GET")
+        return (retries or self._retries).run(attempt, timeout_s, asks_only=asks_only)
 
     def _list(self, method: str, path: str, doing: str) -> list[dict[str, Any]]:
-        """Send a control request whose reply is a list of objects."""
-        return _listed_objects(self._control(method, path, doing), doing)
+        """Send a control request that changes nothing and whose reply is a list of objects."""
+        return _listed_objects(self._control(method, path, doing, asks_only=True), doing)
 
     def _parsed(self, reply: Reply) -> Any:
         """Return a reply's JSON document; Triton's empty replies are empty ones."""
@@ -395,39 +435,44 @@ class HttpTransport:
     def _check(self, reply: Reply, doing: str) -> None:
         if reply.status == _OK:
             return
-        if reply.status in (502, 504):  # Triton has no such replies
-            raise ServerUnreachableError(
+        said = None if reply.status in _NOT_OF_TRITON else _said(reply)
+        if said is None:
+            raise self._of_gateway(reply, doing)
+        error = error_from_server(said, doing)
+        if reply.status == 403 and type(error) is ServerRefusedError:  # Triton names its header
+            raise self._barred(reply, doing)
+        raise error
+
+    def _of_gateway(self, reply: Reply, doing: str) -> TritonicError:
+        """Return our error for a reply that is not Triton's."""
+        if busy_gateway(reply.status, _beginning(reply), reply.headers):
+            busy = ServerBusyError(
+                f"{doing}: what answers at {self.url} is too busy: HTTP {reply.status}, "
+                f"{_beginning(reply)!r}",
+                LATER,
+            )
+            busy.after_s = _after_s(reply.headers.get("retry-after", ""))
+            return busy
+        if reply.status in _OF_GATEWAYS:
+            return ServerUnreachableError(
                 f"{doing}: a gateway before the server answered in its place: HTTP {reply.status}, "
                 f"{_beginning(reply)!r}",
                 "the server may or may not have done it: give the gateway more time, or go past it",
             )
-        try:
-            message = str(json.loads(bytes(reply.body))["error"])
-        except (ValueError, KeyError, TypeError, RecursionError):
-            if reply.status in (429, 503):
-                raise self._busy(reply, doing) from None
-            if reply.status in (401, 403, 407):  # Triton says why in JSON
-                raise RestrictedApiError(
-                    f"{doing}: what answers at {self.url} did not let the request through to "
-                    f"Triton: HTTP {reply.status}, {_beginning(reply)!r}",
-                    "pass headers={'NAME': 'VALUE'} with what a gateway there demands, such as "
-                    "'Authorization': 'Bearer TOKEN'; a token may have expired",
-                ) from None
-            raise self._not_triton(reply) from None
-        raise error_from_server(message, doing)
+        if reply.status in (401, 403, 407):
+            return self._barred(reply, doing)
+        return self._not_triton(reply)
 
-    def _busy(self, reply: Reply, doing: str) -> ServerBusyError:
-        error = ServerBusyError(
-            f"{doing}: what answers at {self.url} is too busy: HTTP {reply.status}, "
-            f"{_beginning(reply)!r}",
-            "try again later, with fewer requests in flight, or pass Session(..., retries=5)",
+    def _barred(self, reply: Reply, doing: str) -> RestrictedApiError:
+        return RestrictedApiError(
+            f"{doing}: what answers at {self.url} did not let the request through to Triton: "
+            f"HTTP {reply.status}, {_beginning(reply)!r}",
+            "pass headers={'NAME': 'VALUE'} with what a gateway there demands, such as "
+            "'Authorization': 'Bearer TOKEN'; a token may have expired",
         )
-        told = reply.headers.get("retry-after", "")
-        error.after_s = float(told) if told.isascii() and told.isdigit() else 0.0
-        return error
 
     def _not_triton(self, reply: Reply) -> TritonicError:
-        return ServerUnreachableError(
+        return lasting(
             f"what answers at {self.url} is not Triton: HTTP {reply.status}, {_beginning(reply)!r}",
             "check the address, the port (Triton's HTTP port is 8000; its gRPC port, 8001, is for "
             "protocol='grpc') and any proxy between",
@@ -442,6 +487,24 @@ def _written(engine: Engine, request: Request) -> _Written:
 def _beginning(reply: Reply) -> str:
     """Return the first words of a reply that is none of Triton's."""
     return bytes(reply.body[:120]).decode("utf-8", "replace")
+
+
+def _said(reply: Reply) -> str | None:
+    """Return what Triton says in an error, or None where it is no error of Triton's."""
+    try:
+        return str(json.loads(bytes(reply.body))["error"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _after_s(told: str) -> float:
+    """Return the seconds of a ``Retry-After``, which has them or a date; 0 for anything else."""
+    if told.isascii() and told.isdigit():
+        return float(told)
+    try:
+        return max(parsedate_to_datetime(told).timestamp() - time.time(), 0.0)
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _model_path(model: str, version: str) -> str:

@@ -9,7 +9,13 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from tritonic_nb.errors import NoReplyError, ServerBusyError, ServerTimeoutError, check_whole
+from tritonic_nb.errors import (
+    ArgumentError,
+    NoReplyError,
+    ServerBusyError,
+    ServerTimeoutError,
+    check_whole,
+)
 
 __all__ = ["Retries"]
 
@@ -27,14 +33,15 @@ class Retries:
     It is sent again if it never left (nothing listened), or if the server, or a gateway
     before it, said that it was too busy to begin with it; a request that only asks for
     something also if its connection ended. Never an inference that the server may have begun
-    with. The pauses double from 0.1 to 5 seconds, less up to a half by chance, so that many
-    clients do not come back all at once; or are as long as a reply's ``Retry-After``
-    demands. All of it happens within the request's time limit.
+    with, and nothing where it would end the same way. The pauses double from 0.1 to 5
+    seconds, less up to a half by chance, so that many clients do not come back all at once; or
+    are as long as a reply's ``Retry-After`` demands. All of it happens within the request's
+    time limit.
 
     Parameters
     ----------
     most
-        How many times, from 0.
+        How many times, from 0 to 100.
 
     Raises
     ------
@@ -43,8 +50,11 @@ class Retries:
     """
 
     def __init__(self, most: int = 0) -> None:
-        check_whole(most, 0, "retries", f"give a whole number from 0 to {_MOST}")
-        self._most = min(int(most), _MOST)
+        remedy = f"give a whole number from 0 to {_MOST}"
+        check_whole(most, 0, "retries", remedy)
+        if most > _MOST:
+            raise ArgumentError(f"retries is {most}", remedy)
+        self._most = int(most)
 
     def run(
         self, attempt: Callable[[float], _T], timeout_s: float, *, asks_only: bool = False
@@ -84,9 +94,11 @@ class Retries:
 
 
 def _harmless(error: NoReplyError | ServerBusyError, asks_only: bool) -> bool:
-    """Whether nothing can be done twice by another attempt."""
+    """Whether nothing can be done twice by another attempt, which may end in another way."""
     if isinstance(error, ServerBusyError):
         return True
+    if error.lasting:
+        return False
     return not error.sent or (asks_only and not isinstance(error, ServerTimeoutError))
 
 

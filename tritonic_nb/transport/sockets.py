@@ -140,6 +140,7 @@ class SocketEngine:
         mapped: NoReplyError
         if isinstance(error, httptools.HttpParserError):
             mapped = no_server(where, f"what came is not HTTP ({error})")
+            mapped.lasting = True
         elif isinstance(error, TimeoutError) and connection.sent:
             mapped = no_answer_in_time(where, timeout_s)
         elif isinstance(error, TimeoutError) and timeout_s < CONNECT_TIMEOUT_S:
