@@ -10,33 +10,76 @@ import json
 import socket
 import sys
 import threading
+from collections.abc import Callable
 
 import tritonic_nb
 
 
 def open_door(host: str, target: str) -> str:
     """Pass connections to an address of this host on to another one; return the address."""
-    listener = socket.create_server((host, 0))
     inner, _, port = target.rpartition("/")[2].partition(":")
+    return _listen(host, lambda near: _join(near, (inner, int(port))))
 
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 18):
-                sink.sendall(data)
-        with contextlib.suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
+
+def open_proxy(host: str) -> str:
+    """Be a forward proxy for plain HTTP; return the address."""
+
+    def serve(near: socket.socket) -> None:
+        head, _, rest = _read_head(near).partition(b"\r\n\r\n")
+        request, *lines = head.split(b"\r\n")
+        method, where, version = request.split()
+        scheme, _, rest_of_it = where.partition(b"://")
+        assert scheme == b"http"  # as a proxy is asked
+        netloc, _, path = rest_of_it.partition(b"/")
+        outer, _, port = netloc.decode().partition(":")
+        lines = [line for line in lines if not line.lower().startswith(b"connection:")]
+        first = b" ".join((method, b"/" + path, version))
+        # One request for each connection, so that each is read here.
+        whole = b"\r\n".join((first, *lines, b"Connection: close", b"", rest))
+        _join(near, (outer, int(port)), whole)
+
+    return _listen(host, serve)
+
+
+def _read_head(near: socket.socket) -> bytes:
+    head = b""
+    while b"\r\n\r\n" not in head:
+        data = near.recv(1 << 16)
+        if not data:
+            raise ConnectionError("a request without an end")
+        head += data
+    return head
+
+
+def _listen(host: str, serve: Callable[[socket.socket], None]) -> str:
+    """Serve each connection in a thread of its own; return the address."""
+    listener = socket.create_server((host, 0))
 
     def accept() -> None:
         while True:
             near, _ = listener.accept()
-            far = socket.create_connection((inner, int(port)))
-            for each in (near, far):
-                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for ends in ((near, far), (far, near)):
-                threading.Thread(target=pump, args=ends, daemon=True).start()
+            threading.Thread(target=serve, args=[near], daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
     return f"{host}:{listener.getsockname()[1]}"
+
+
+def _join(near: socket.socket, target: tuple[str, int], first: bytes = b"") -> None:
+    """Pass on what comes from both sides, after some first bytes."""
+    far = socket.create_connection(target)
+    for each in (near, far):
+        each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    far.sendall(first)
+    for ends in ((near, far), (far, near)):
+        threading.Thread(target=_pump, args=ends, daemon=True).start()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 18):
+            sink.sendall(data)
+    with contextlib.suppress(OSError):
+        sink.shutdown(socket.SHUT_WR)
 
 
 def main() -> None:
@@ -46,6 +89,7 @@ def main() -> None:
         told = {
             "url": open_door(host, server.url),
             "grpc_url": open_door(host, server.grpc_url),
+            "proxy": open_proxy(host),
             "headers": dict(server.headers),
             "pid": server.pid,
         }

@@ -72,6 +72,29 @@ def test_the_wire_is_chosen_and_shared_memory_refused(hosts: TwoHosts, protocol:
     assert secret not in done.stdout + done.stderr
 
 
+def test_a_proxy_of_the_environment_is_used(hosts: TwoHosts) -> None:
+    """Each request goes through it, large ones too; not where `no_proxy` names the host."""
+    through = (
+        "import os\n"
+        "import numpy as np\n"
+        "import tritonic_nb as tnb\n"
+        "os.environ['http_proxy'] = far['first']\n"
+        "x = np.random.default_rng(0).random((1, 500_000), np.float32)\n"
+        "with tnb.Session(far['url'], 'identity_fp32', shared_memory='none') as session:\n"
+        "    for _ in range(2):\n"
+        "        assert np.array_equal(session.infer(x)['OUTPUT0'], x)\n"
+        "    print(session.url)\n"
+    )
+    used = hosts.run(through, first=f"http://{hosts.server['proxy']}")
+    assert used.returncode == 0, used.stderr
+    nobody = hosts.run(through, first="http://10.77.0.2:1")
+    assert nobody.returncode == 1
+    assert "ServerUnreachableError" in nobody.stderr
+    past = hosts.run("import os\nos.environ['no_proxy'] = '10.77.0.2'\n" + through,
+                     first="http://10.77.0.2:1")  # fmt: skip
+    assert past.returncode == 0, past.stderr
+
+
 def test_a_host_that_is_not_there_is_told_soon(hosts: TwoHosts) -> None:
     """Nobody has that address: within the time limit of a connection."""
     done = hosts.run(
