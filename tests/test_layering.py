@@ -44,8 +44,8 @@ ALLOWED = {
         "tensors", "transport",
     },
     "widgets": {
-        "errors", "examples", "images", "leftovers", "memory", "monitoring", "render", "result",
-        "samples", "session", "sizes", "tensors", "watching",
+        "errors", "examples", "images", "leftovers", "memory", "models", "monitoring", "render",
+        "result", "samples", "session", "sizes", "tensors", "watching",
     },
     "flight": {"errors", "frames", "render", "result", "tensors", "workers"},
     "parcel": {"errors"},
@@ -56,9 +56,10 @@ ALLOWED = {
         "crew", "errors", "flight", "images", "outposts", "parcel", "recipe", "render", "result",
         "tensors",
     },
+    "models": {"errors", "render", "tensors", "transport"},
     "session": {
         "attribute", "call", "choice", "crew", "errors", "examples", "flight", "frames", "images",
-        "inputs", "leftovers", "measuring", "memory", "monitoring", "preflight", "recipe",
+        "inputs", "leftovers", "measuring", "memory", "models", "monitoring", "preflight", "recipe",
         "regions", "render", "result", "routine", "sizes", "spread", "tensors", "transport",
         "views", "watching", "workers",
     },

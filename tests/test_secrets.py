@@ -69,7 +69,8 @@ def test_a_session_tells_no_secret(
         told += failures(session)
         things = [
             session, result, session.regions, session.inputs, session.models(), session.spec,
-            session.spec_with_secrets(), session.server_regions(), session.preflight({"INPUT0": (1, 4), "OUTPUT0": (1, 4)}), watched,
+            session.spec_with_secrets(), session.server_regions(), watched,
+            session.preflight({"INPUT0": (1, 4), "OUTPUT0": (1, 4)}),
             session.compare(np.zeros((1, 4), np.float32), seconds=0.1, progress=False),
             session.explain(np.zeros((1, 4), np.float32), seconds=0.1, progress=False),
             session._setup, session._setup.link,

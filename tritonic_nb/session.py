@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import threading
@@ -10,7 +9,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial, wraps
 from itertools import islice
 from types import TracebackType
@@ -26,7 +25,6 @@ from tritonic_nb.crew import crew_of
 from tritonic_nb.errors import (
     ArgumentError,
     ModelError,
-    ModelLoadError,
     ModelNotFoundError,
     ModelNotReadyError,
     NoSpaceError,
@@ -56,6 +54,7 @@ from tritonic_nb.memory import (
     device_uuids,
     require_supported,
 )
+from tritonic_nb.models import ModelStatus, checked_model, described, models_of
 from tritonic_nb.monitoring import (
     Devices,
     EventHook,
@@ -91,10 +90,9 @@ if TYPE_CHECKING:  # ipywidgets is imported when something is shown
     from tritonic_nb.widgets.namespace import SessionWidgets
     from tritonic_nb.widgets.panel import Panel
 
-__all__ = ["ModelStatus", "ServerAddress", "Session"]
+__all__ = ["ServerAddress", "Session"]
 
 _MOST_TENSORS_SHOWN = 8  # of each kind, in what a session says of itself
-_MOST_MODELS_TOLD = 30
 _MOST_GROWTHS = 3  # of an output in one inference; each runs the model once more
 
 _P = ParamSpec("_P")
@@ -134,42 +132,6 @@ class ServerAddress(Protocol):
         """Headers to send with every request."""
 
     # For ``protocol="grpc"`` it has a ``grpc_url``, too.
-
-
-@dataclass(frozen=True)
-class ModelStatus:
-    """A model in the server's repository.
-
-    Attributes
-    ----------
-    name, version
-        As the server lists them; the version is empty while it is not loaded.
-    state
-        ``"READY"``, ``"LOADING"``, ``"UNLOADING"``, ``"UNAVAILABLE"`` or, never
-        loaded, ``""``.
-    reason
-        Why it is unavailable.
-    """
-
-    name: str
-    version: str = ""
-    state: str = ""
-    reason: str = ""
-
-
-class ModelListing(render.Described, tuple[ModelStatus, ...]):
-    """A tuple of models that shows itself as a table; all else is a tuple's."""
-
-    __slots__ = ()
-
-    def _described(self) -> render.Description:
-        columns = ("name", "version", "state", "reason")
-        rows = [(m.name, m.version, m.state.lower() or "not loaded", m.reason) for m in self]
-        shown = len(columns) if any(m.reason for m in self) else 3
-        table = render.Table(None, columns[:shown], [row[:shown] for row in rows])
-        ready = sum(m.state == "READY" for m in self)
-        count = f"{len(self)} model{'' if len(self) == 1 else 's'}"
-        return f"{count}, {ready} ready" if self else "no models", (), [table] if self else []
 
 
 class Session(render.Described):
@@ -501,7 +463,7 @@ class Session(render.Described):
         --------
         >>> session.connect("gpu-box:8000", "resnet50")
         """
-        named = None if model is None else _checked_model(model, version)
+        named = None if model is None else checked_model(model, version)
         with self._open():
             before = self._setup
             self._close_other_links()  # of a call that was interrupted
@@ -515,7 +477,8 @@ class Session(render.Described):
                 )  # fmt: skip
                 self._try_kinds(setup)
                 if named is not None:
-                    setup = replace(setup, model=_described(setup, *named, load=setup.load))
+                    spec = described(link.transport, *named, load=setup.load)
+                    setup = replace(setup, model=spec)
                 elif before.model is not None:
                     setup = _with_model_of(before.model, setup)
                 cleared = self._clear_leftovers(setup)
@@ -658,7 +621,7 @@ class Session(render.Described):
             If the server keeps its repository to itself.
         """
         self._usable()
-        return _models(self._transport)
+        return models_of(self._transport)
 
     def use(self, model: str, version: str = "", *, load: bool | None = None) -> ModelSpec:
         """Choose the model that :meth:`infer` asks.
@@ -677,10 +640,11 @@ class Session(render.Described):
         ModelNotFoundError, ModelNotReadyError, ModelLoadError
             If the model cannot be used.
         """
-        named = _checked_model(model, version)
+        named = checked_model(model, version)
         with self._open():
             setup = self._setup
-            spec = _described(setup, *named, load=setup.load if load is None else load)
+            loads = setup.load if load is None else load
+            spec = described(setup.link.transport, *named, load=loads)
             self._change(replace(setup, model=spec, learned={}, unchosen=""))
             _log.debug("using %s: %s", model, spec)
             self._events.note("switch", f"using model {model}")
@@ -2274,96 +2238,15 @@ def _address(server: str | ServerAddress, protocol: str) -> tuple[str, dict[str,
         ) from error
 
 
-def _described(setup: Setup, model: str, version: str, *, load: bool) -> ModelSpec:
-    """Return a model of a server, which is ready or is loaded."""
-    transport = setup.link.transport
-    if not transport.model_ready(model, version):
-        _make_ready(transport, model, version, load)
-    metadata = transport.model_metadata(model, version)
-    try:
-        config = transport.model_config(model, version)
-    except RestrictedApiError:
-        config = None
-    spec = ModelSpec.from_server(metadata, config, version=version)
-    if spec.name != model:
-        raise ServerRefusedError(
-            f"asked for model {model!r}, the server described {spec.name!r}",
-            "this is a fault of the server, or of a proxy between",
-        )
-    return spec
-
-
-def _make_ready(transport: Transport, model: str, version: str, load: bool) -> None:
-    try:
-        listed = _models(transport)
-    except RestrictedApiError as error:
-        if load:
-            transport.load_model(model)
-            return
-        raise ModelNotReadyError(
-            f"model {model!r} is not ready, and the server does not tell whether it has it",
-            f"check the name; {error.remedy}",
-        ) from error
-    found = [m for m in listed if m.name == model]
-    if not found:
-        names = sorted({m.name for m in listed})
-        close = difflib.get_close_matches(model, names, n=1)
-        raise ModelNotFoundError(
-            f"the server's repository has no model {model!r}",
-            (f"did you mean {close[0]!r}? It" if close else "it")
-            + f" has {_some_of(names) or 'no models'}",
-        )
-    ready = [m.version for m in found if m.state == "READY"]
-    if version and ready:
-        raise ModelNotFoundError(
-            f"model {model!r} has no version {version!r} that is loaded",
-            f"use version {' or '.join(ready)}, or '' for the server's choice",
-        )
-    if not load:
-        reason = next((f" ({m.state}: {m.reason})" for m in found if m.reason), "")
-        raise ModelNotReadyError(
-            f"model {model!r} is not loaded{reason}",
-            f"load it: Session(..., load=True), or session.load({model!r}) first",
-        )
-    try:
-        transport.load_model(model)
-    except ModelNotFoundError as error:  # though it is listed
-        raise ModelLoadError(
-            error.message,
-            "its configuration or folder cannot be read; the server's log tells why "
-            "(server.log for an embedded one)",
-        ) from error
-
-
-def _some_of(names: Sequence[str]) -> str:
-    """Return the first of a server's models, in words: it may have hundreds."""
-    told, more = names[:_MOST_MODELS_TOLD], len(names) - _MOST_MODELS_TOLD
-    return ", ".join(told) + (f" and {more} more: session.models()" if more > 0 else "")
-
-
 def _with_model_of(before: ModelSpec, setup: Setup) -> Setup:
     """Return the setup with the model that was in use before, or with why it cannot be."""
     try:
-        model = _described(setup, before.name, before.version, load=setup.load)
+        model = described(setup.link.transport, before.name, before.version, load=setup.load)
     except (ModelError, RestrictedApiError, ServerRefusedError) as error:
         url = setup.link.transport.url
         _log.warning("no model is in use at %s: %s", url, error)
         return replace(setup, unchosen=f"{error.message} (at {url})")
     return replace(setup, model=model)
-
-
-def _models(transport: Transport) -> ModelListing:
-    fields = ("name", "version", "state", "reason")
-    index = transport.repository_index()
-    return ModelListing(ModelStatus(*(str(entry.get(f, "")) for f in fields)) for entry in index)
-
-
-def _checked_model(model: str, version: str) -> tuple[str, str]:
-    if not isinstance(model, str) or not model:
-        raise ArgumentError(f"{brief(model)} is no model's name", "give a name, see models()")
-    if not isinstance(version, str | int) or isinstance(version, bool):
-        raise ArgumentError(f"{brief(version)} is no version", "give '', '1' or so")
-    return model, brief(version) if isinstance(version, int) else version
 
 
 def _protocol(asked: str | None, server: object, before: Setup) -> str:

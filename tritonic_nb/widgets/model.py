@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipywidgets as widgets
 
-from tritonic_nb.session import ModelStatus
+from tritonic_nb.models import ModelStatus
 from tritonic_nb.widgets.state import SessionState
 from tritonic_nb.widgets.view import StateView
 

@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from tritonic_nb.errors import NoReplyError, SessionClosedError, TritonicError
 from tritonic_nb.leftovers import ServerRegion
-from tritonic_nb.session import ModelStatus, Session
+from tritonic_nb.models import ModelStatus
+from tritonic_nb.session import Session
 
 __all__ = ["ServerAnswer", "ServerWatch"]
 

@@ -23,8 +23,9 @@ import traitlets
 from tritonic_nb.errors import SessionClosedError, TritonicError, brief
 from tritonic_nb.leftovers import ServerRegion
 from tritonic_nb.memory import RegionDescriptor, SharedMemoryType
+from tritonic_nb.models import ModelStatus
 from tritonic_nb.monitoring import Devices, Event, EventHook, EventRecord
-from tritonic_nb.session import ModelStatus, ServerAddress, Session
+from tritonic_nb.session import ServerAddress, Session
 from tritonic_nb.tensors import ModelSpec, TensorSpec
 from tritonic_nb.widgets.server_watch import ServerAnswer, ServerWatch
 from tritonic_nb.widgets.written import sizes_in
