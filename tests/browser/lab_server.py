@@ -13,8 +13,11 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import nbformat
 
 LOOPBACK = "127.0.0.1"
 _START_S = 60.0
@@ -77,6 +80,13 @@ class LabServer:
     def address(self, notebook: str) -> str:
         """Give the address that opens a notebook in an empty workspace."""
         return f"http://{LOOPBACK}:{self.port}/lab/tree/{notebook}?token={self.token}&reset"
+
+    def put(self, name: str, cells: Iterable[str]) -> str:
+        """Write a notebook of code cells; return its name."""
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+        made = [nbformat.v4.new_code_cell(cell) for cell in cells]
+        nbformat.write(nbformat.v4.new_notebook(cells=made, metadata=kernel), self.notebooks / name)
+        return name
 
     def use_theme(self, theme: str) -> None:
         """Set the theme of the pages that are opened from now on."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import nbformat
 from notebook_page import NotebookPage, contrasts
 
 if TYPE_CHECKING:
@@ -49,11 +48,7 @@ def test_cards_are_readable_in_both_themes(
     lab: LabServer, open_notebook: Callable[..., NotebookPage]
 ) -> None:
     """Each card is there, stands out from the page, and keeps to its cell, wide and narrow."""
-    cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
-    nbformat.write(notebook, lab.notebooks / NOTEBOOK)
-    page = open_notebook(NOTEBOOK)
+    page = open_notebook(lab.put(NOTEBOOK, CELLS))
     page.run_all()
 
     assert page.error_texts() == []

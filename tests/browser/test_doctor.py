@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import nbformat
 from notebook_page import NotebookPage
 
 if TYPE_CHECKING:
@@ -25,11 +24,7 @@ def test_the_page_tells_that_it_shows_widgets(
     lab: LabServer, open_notebook: Callable[..., NotebookPage]
 ) -> None:
     """The card's note becomes ok, the object says so, and the saved notebook has no widget."""
-    cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=kernel)
-    nbformat.write(notebook, lab.notebooks / NOTEBOOK)
-    page = open_notebook(NOTEBOOK)
+    page = open_notebook(lab.put(NOTEBOOK, CELLS))
     page.run_all()
 
     card = page.outputs(".tnb-card")

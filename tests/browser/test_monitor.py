@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import nbformat
 from notebook_page import NotebookPage
 
 if TYPE_CHECKING:
@@ -58,12 +57,7 @@ def test_the_plot_lives_and_leaves_a_picture(
     lab: LabServer, open_notebook: Callable[..., NotebookPage]
 ) -> None:
     """It moves while a cell is busy, obeys, survives a reload, and stays as a picture."""
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
-    nbformat.write(
-        nbformat.v4.new_notebook(cells=cells, metadata=kernel), lab.notebooks / "monitor.ipynb"
-    )
-    page = open_notebook("monitor.ipynb")
+    page = open_notebook(lab.put("monitor.ipynb", CELLS))
     page.page.evaluate(_RUN)
     plot = page.outputs(".tnb-plot").first
     plot.locator("canvas[role=img]").first.wait_for(timeout=30_000)

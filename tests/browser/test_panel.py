@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import nbformat
 import pytest
 from notebook_page import NotebookPage
 
@@ -37,12 +36,7 @@ WAIT_MS = 30_000
 @pytest.fixture
 def page(lab: LabServer, open_notebook: Callable[..., NotebookPage]) -> NotebookPage:
     """A notebook with a panel, run."""
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    cells = [nbformat.v4.new_code_cell(cell) for cell in CELLS]
-    nbformat.write(
-        nbformat.v4.new_notebook(cells=cells, metadata=kernel), lab.notebooks / "panel.ipynb"
-    )
-    opened = open_notebook("panel.ipynb")
+    opened = open_notebook(lab.put("panel.ipynb", CELLS))
     opened.run_all()
     panel_of(opened).get_by_role("button", name="Auto", exact=True).wait_for(timeout=WAIT_MS)
     return opened
@@ -109,13 +103,8 @@ def test_a_narrow_page_has_all_of_it(
     lab: LabServer, open_notebook: Callable[..., NotebookPage]
 ) -> None:
     """At 600 pixels nothing is wider than the panel, in any of its views."""
-    cell = nbformat.v4.new_code_cell("\n".join(CELLS))
-    nbformat.write(
-        nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": {
-            "name": "python3", "display_name": "Python 3"}}),
-        lab.notebooks / "narrow.ipynb",
-    )  # fmt: skip
-    page = open_notebook("narrow.ipynb", viewport={"width": 600, "height": 900})
+    name = lab.put("narrow.ipynb", ["\n".join(CELLS)])
+    page = open_notebook(name, viewport={"width": 600, "height": 900})
     page.run_all()
     page.execute("session.close(); session = server.session(model='classifier')")
     # The side bar takes a third of such a page, and people close it.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import nbformat
 from notebook_page import NotebookPage
 
 if TYPE_CHECKING:
@@ -23,10 +22,7 @@ def test_the_layer_follows_the_slider(
     lab: LabServer, open_notebook: Callable[..., NotebookPage]
 ) -> None:
     """Arrow keys move the slider, the upper layer follows, and both layers lie on one another."""
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)], metadata=kernel)
-    nbformat.write(notebook, lab.notebooks / "slider.ipynb")
-    page = open_notebook("slider.ipynb", "JupyterLab Dark")
+    page = open_notebook(lab.put("slider.ipynb", [CELL]), "JupyterLab Dark")
     page.run_all()
     cover = page.outputs("[class^=tnb-cover]")
     cover.wait_for(timeout=20_000)

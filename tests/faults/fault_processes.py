@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from tests.waiting import eventually
 from tritonic_nb.memory.shm_file import KEY_PREFIX, SHM_DIR
 from tritonic_nb.transport import Transport
 
@@ -132,16 +133,6 @@ def freeze(process: Process) -> None:
     """Stop a process, so that it does nothing about what happens to its children."""
     process.signal(signal.SIGSTOP)
     assert eventually(lambda: state_of(process.pid) in ("T", "Z"))
-
-
-def eventually(claim: Callable[[], bool], seconds: float = 8.0) -> bool:
-    """Wait for a claim to become true."""
-    deadline = time.monotonic() + seconds
-    while not claim():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @dataclass(frozen=True)

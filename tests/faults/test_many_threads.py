@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fault_processes import Process, at, eventually
+from fault_processes import Process, at
 from fault_table import Record, times
 
 import tritonic_nb
 from tests.conftest import BOTH, TEST_URL
+from tests.waiting import eventually
 from tritonic_nb.errors import NoReplyError
 from tritonic_nb.transport import Transport
 

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from fault_processes import BUSY_S, eventually, traces_after
+from fault_processes import BUSY_S, traces_after
 from fault_table import Record, times
 
 import tritonic_nb
 from tests.conftest import BOTH, brief_server
+from tests.waiting import eventually
 from tritonic_nb.memory.shm_file import SHM_DIR
 from tritonic_nb.transport import HttpTransport
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 import tritonic_nb
 from tests.conftest import TEST_URL
 from tests.spread import jobs
+from tests.waiting import eventually
 from tritonic_nb.memory.shm_file import SHM_DIR
 
 ROOT = Path(__file__).parents[2]
@@ -58,16 +58,6 @@ def _outposts_closed() -> Iterator[None]:
     tritonic_nb.close_outposts()
 
 
-def eventually(claim: Callable[[], bool], seconds: float = 20.0) -> bool:
-    """Wait for a claim to become true."""
-    deadline = time.monotonic() + seconds
-    while not claim():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def left_of(pids: set[int]) -> set[str]:
     """Return what processes have left in /dev/shm: their regions, and their servers' pools."""
     marks = tuple(f"tritonic_nb{kind}{pid}{end}" for pid in pids
@@ -84,4 +74,4 @@ def classifier(server: Any) -> Iterator[tritonic_nb.Session]:
         yield session
 
 
-__all__ = ["eventually", "jobs", "left_of"]
+__all__ = ["jobs", "left_of"]

@@ -18,8 +18,9 @@ import zarr
 import tritonic_nb
 from tests.model_folders import python_model
 from tests.spread import jobs
-from tests.spread.conftest import eventually, left_of
+from tests.spread.conftest import left_of
 from tests.spread.test_dask import pids_of, servers_of
+from tests.waiting import eventually
 from tritonic_nb import samples
 from tritonic_nb.errors import (
     ArgumentError,

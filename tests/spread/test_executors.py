@@ -17,7 +17,8 @@ import pytest
 
 import tritonic_nb
 from tests.spread import jobs
-from tests.spread.conftest import eventually, left_of
+from tests.spread.conftest import left_of
+from tests.waiting import eventually
 from tritonic_nb import samples
 from tritonic_nb.errors import (
     ArgumentError,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tritonic_nb import samples
+from tritonic_nb.benchmark.children import in_child
 from tritonic_nb.blocks import map_blocks
 from tritonic_nb.errors import ServerRefusedError
 from tritonic_nb.images import load_image
@@ -76,22 +76,7 @@ def measure_large(server: Server, model: str, nbytes: int) -> Large:
         If that process failed, or results are not what they should be.
     """
     order = {"url": server.url, "headers": server.headers, "model": model, "nbytes": nbytes}
-    with subprocess.Popen(
-        [sys.executable, "-m", __name__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as child:
-        try:
-            printed, told = child.communicate(json.dumps(order), timeout=_LONGEST_S)
-        except BaseException:  # what the child has goes as with every killed process
-            child.kill()
-            child.wait()
-            raise
-    if child.returncode:
-        lines = told.strip().splitlines() or ["no word"]
-        raise ServerRefusedError(f"the large data set did not go through: {' '.join(lines[-3:])}")
+    printed = in_child(__name__, order, _LONGEST_S, "taking a large data set through a model")
     return Large(**json.loads(printed))
 
 

@@ -7,12 +7,12 @@ the bytes to its standard output.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from tritonic_nb.benchmark.children import in_child
 from tritonic_nb.benchmark.endpoint import Endpoint
 from tritonic_nb.benchmark.session_ways import SessionInPlace
 from tritonic_nb.benchmark.way import Way, tensor
@@ -47,30 +47,8 @@ def measure_memory(
 
 
 def _in_child(kind: type[Way], endpoint: Endpoint, nbytes: int) -> int:
-    # Over a pipe: a command line is for everybody to see, and there are headers in it.
     order = {"way": kind.key, "nbytes": nbytes, "endpoint": asdict(endpoint)}
-    with subprocess.Popen(
-        [sys.executable, "-m", __name__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as child:
-        try:
-            printed, told = child.communicate(json.dumps(order), timeout=_LIMIT_S)
-        except BaseException as error:  # what the child has goes as with every killed process
-            child.kill()
-            child.wait()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise ServerRefusedError(
-                    f"{kind.label}: its memory was not measured within {_LIMIT_S} s",
-                    "choose smaller sizes, or an idle machine",
-                ) from error
-            raise
-    if child.returncode:
-        lines = told.strip().splitlines() or ["no word"]
-        raise ServerRefusedError(f"{kind.label}: its memory could not be measured: {lines[-1]}")
-    return int(printed)
+    return int(in_child(__name__, order, _LIMIT_S, f"{kind.label}: measuring its memory"))
 
 
 def main() -> int:
