@@ -6,6 +6,7 @@ The embedded server listens on its own loopback; doors at the host's address pas
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import socket
 import sys
@@ -82,6 +83,17 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
 
 
+def balance(*targets: str) -> str:
+    """Pass each connection on to the next of some targets; return the address."""
+    turns = itertools.cycle(targets)
+
+    def serve(near: socket.socket) -> None:
+        inner, _, port = next(turns).rpartition("/")[2].partition(":")
+        _join(near, (inner, int(port)))
+
+    return _listen("127.0.0.1", serve)
+
+
 def main() -> None:
     """Serve from when the host has its address until standard input ends."""
     host = sys.stdin.readline().strip()
@@ -98,4 +110,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:]:  # a balancer before these
+        print(balance(*sys.argv[1:]), flush=True)
+        sys.stdin.read()
+    else:
+        main()

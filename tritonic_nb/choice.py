@@ -9,6 +9,7 @@ from typing import Any
 from tritonic_nb.errors import (
     NoReplyError,
     NoSpaceError,
+    RegionLostError,
     RegionNotVisibleError,
     ServerBusyError,
     SharedMemoryUnsupportedError,
@@ -16,11 +17,13 @@ from tritonic_nb.errors import (
 )
 from tritonic_nb.memory import SharedMemoryType, require_supported
 from tritonic_nb.regions import Need, RegionSet
-from tritonic_nb.transport import Transport
+from tritonic_nb.transport import MemoryKind, Transport
 
 __all__ = ["Choice", "choose", "try_region"]
 
 _TIMEOUT_S = 5.0
+_LOOKS = 3  # at the list of regions, each over a new connection
+_BACKENDS = 8  # of a balancer, to which a region is unregistered at least
 
 
 @dataclass(frozen=True)
@@ -148,13 +151,36 @@ def try_region(
     regions = RegionSet(transport, mode=mode)
     try:
         with regions.slot() as slot:
-            slot.place(Need("input", "probe", 1, kind, device), _TIMEOUT_S)
+            region = slot.place(Need("input", "probe", 1, kind, device), _TIMEOUT_S)
+            _require_one_server(transport, region.name, kind)
     finally:
         try:
             regions.close()
         except BaseException:  # an interrupt: nobody else knows of the region
             regions.close()
             raise
+
+
+def _require_one_server(transport: Transport, name: str, kind: SharedMemoryType) -> None:
+    """Refuse an address that leads to several servers, of which one opened the region.
+
+    A balancer gives each connection to another one, so that some new ones find out.
+    """
+    asked: MemoryKind = "cuda" if kind is SharedMemoryType.CUDA else "system"
+    for _ in range(_LOOKS):
+        transport.close()  # the next request goes over a new connection
+        if all(each.get("name") != name for each in transport.registered_regions(asked)):
+            break
+    else:
+        return
+    for _ in range(_BACKENDS):  # it is at one of them
+        transport.close()
+        transport.unregister(name, asked)
+    raise RegionLostError(
+        f"{transport.url} leads to more than one server: a region that one of them has opened is "
+        "not known to another",
+        "use shared_memory='none', or the address of one of the servers",
+    )
 
 
 def _require(kind: SharedMemoryType, server: Mapping[str, Any], device: int) -> None:
