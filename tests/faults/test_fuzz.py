@@ -721,9 +721,16 @@ def question(path: str) -> str:
 def told() -> Iterator[tuple[str, dict[str, Any]]]:
     """Run a server whose answers, documents or bytes, can be changed at any time."""
     answers = usual_answers()
+    registered: dict[str, None] = {}
 
     def answer(asked: Asked) -> bytes | Iterable[bytes] | None:
-        said = answers[question(asked.path)]
+        about = question(asked.path)
+        said = answers[about]
+        if about in ("register", "unregister") and said == {}:
+            name = asked.path.split("/")[-2]
+            registered.update({name: None}) if about == "register" else registered.pop(name, None)
+        elif about == "status" and said == []:
+            said = [{"name": name, "byte_size": 4096} for name in registered]
         if isinstance(said, (dict, list)):
             return reply(json.dumps(said).encode())
         return said() if callable(said) else said
@@ -988,7 +995,7 @@ def test_no_reply_is_too_odd(asked: str) -> None:
 
 def test_a_sessions_server_may_turn_odd_and_come_back() -> None:
     """A session goes on after each reply that breaks the protocol, with nothing left over."""
-    with told() as (url, answers), Session(url, "m") as session:
+    with told() as (url, answers), Session(url, "m", shared_memory="system") as session:
         for name, said in BROKEN.items():
             for asked in ("infer", "register"):
                 answers[asked] = said
