@@ -349,7 +349,7 @@ class HttpTransport:
         reply = self._exchange(written, attached, timeout_s)
         nbytes = written.nbytes, len(reply.body)
         doing = doing_inference(request)
-        if reply.status not in _OF_GATEWAYS:
+        if "content-encoding" in reply.headers and reply.status not in _OF_GATEWAYS:
             reply = reply._replace(body=expanded(reply.body, reply.headers, doing))
         if reply.status != _OK:
             self._check(reply, doing)
