@@ -128,6 +128,7 @@ class _Outposts:
             closes = idle and (outpost.retired or not outpost.keep_s)
             if closes:
                 self._all.remove(outpost)
+                self._changed.notify_all()  # perhaps there is none left to watch
             elif idle:
                 self._watch()
         if closes:

@@ -312,16 +312,15 @@ def spread(
     room, bell = _Room(crew, ahead, order.in_flight), threading.Event()
     waiting: deque[_Task] = deque()
     values: deque[Any] = deque()
-    given, more, failure = 0, True, None
+    given, more = 0, True
+    failure: Exception | None = None
+    made: Exception | None = None
     with progress, closing(_chunks(items, chunk)) as chunks:
         try:
             while True:
                 if more and len(waiting) < room.now():
                     try:
-                        task = next(chunks)
-                        _submit(crew, order, task, given)
-                        task.future.add_done_callback(lambda _: bell.set())
-                        waiting.append(task)
+                        _submit(crew, order, next(chunks), waiting, bell)
                     except StopIteration:
                         more = False
                     except Exception as error:
@@ -345,9 +344,21 @@ def spread(
             _finish(crew, order, waiting, dismiss=dismiss)
         if failure is not None:
             try:
+                if isinstance(failure, _Refused):  # by now it is known how many were given
+                    made = _executor_error(failure.cause, failure.numbers, given)
+                    raise made from failure.cause
                 raise failure
             finally:
-                failure = None  # its traceback has this frame
+                failure = made = None  # its traceback has this frame
+
+
+class _Refused(Exception):  # noqa: N818 - it stays in here
+    """The executor did not take a chunk."""
+
+    def __init__(self, numbers: range, cause: Exception) -> None:
+        super().__init__()
+        self.numbers = numbers
+        self.cause = cause
 
 
 class _Room:
@@ -393,17 +404,28 @@ def _chunks(items: Iterator[Any], most: int) -> Generator[_Task, None, None]:
 
 
 def _nbytes_of(item: Any) -> int:
-    """Return the bytes of the arrays in an item."""
+    """Return the bytes of the arrays and pictures in an item."""
     if isinstance(item, Mapping):
         return sum(map(_nbytes_of, item.values()))
+    if isinstance(item, list | tuple):
+        return sum(map(_nbytes_of, item))
+    if isinstance(item, Image.Image):  # it travels with its pixels
+        return item.width * item.height * len(item.getbands())
+    if isinstance(item, bytes | bytearray):
+        return len(item)
     return item.nbytes if isinstance(item, np.ndarray) else 0
 
 
-def _submit(crew: Crew, order: Order, task: _Task, given: int) -> None:
+def _submit(
+    crew: Crew, order: Order, task: _Task, waiting: deque[_Task], bell: threading.Event
+) -> None:
+    waiting.append(task)  # first: an interrupt is to find it
     try:
         task.future = crew.submit(do_chunk, order, task.items)
     except Exception as error:
-        raise _executor_error(error, task.numbers, given) from error
+        waiting.remove(task)
+        raise _Refused(task.numbers, error) from error
+    task.future.add_done_callback(lambda _: bell.set())
 
 
 def _ended(waiting: deque[_Task], ordered: bool, bell: threading.Event | None) -> _Task | None:
@@ -461,7 +483,7 @@ def _executor_error(error: BaseException, numbers: range, given: int) -> Executo
     name = type(error).__name__
     if isinstance(error, BrokenExecutor):
         message = f"a worker died, and with it the executor ({name}): {_named(numbers)} and those "
-        message += f"behind were not done; {given} were given before"
+        message += f"that were not given are not done; {given} were given before"
         remedy = "make a new executor and map the rest; Dask does a lost worker's items again"
     else:
         said = " ".join(str(error).split())
@@ -494,11 +516,12 @@ def _is_picture(source: Any) -> bool:
 
 def _finish(crew: Crew, order: Order, waiting: deque[_Task], *, dismiss: bool) -> None:
     """Cancel what has not begun, and have the workers close their sessions."""
-    futures = [task.future for task in waiting]
+    futures = [task.future for task in waiting if task.future is not None]
     waiting.clear()
     try:
         crew.cancel(futures)
         if dismiss:
             crew.dismiss(order.spec.digest)
-    except Exception as error:  # a cluster that has gone; its sessions end with their processes
+    # A cluster that has gone; its sessions end with their processes.
+    except (Exception, AsyncCancelledError) as error:
         _log.info("the workers were not told that the map has ended: %r", error)

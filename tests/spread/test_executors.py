@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 import tritonic_nb
 from tests.spread import jobs
 from tests.spread.conftest import left_of
 from tests.waiting import eventually
-from tritonic_nb import samples
+from tritonic_nb import samples, spread
 from tritonic_nb.errors import (
     ArgumentError,
     ExecutorError,
@@ -28,6 +29,8 @@ from tritonic_nb.errors import (
     TensorDatatypeError,
     TritonicError,
 )
+from tritonic_nb.outposts import outpost
+from tritonic_nb.parcel import Parcel
 
 Open = Callable[..., tritonic_nb.Session]
 
@@ -191,6 +194,20 @@ def test_an_executor_that_was_shut_down_says_so(
         list(over(session, numbered(8), threads))
 
 
+def test_an_executor_that_is_shut_down_meanwhile_tells_how_far_it_came(
+    session: tritonic_nb.Session, threads: ThreadPoolExecutor
+) -> None:
+    """What was sent before is given first, and counted."""
+    results = over(session, numbered(40), threads, ahead=3)
+    given: list[Any] = [next(results)]
+    threads.shutdown()
+    with pytest.raises(ExecutorError, match="were not done: RuntimeError") as caught:
+        _collected(results, given)
+    assert values(given) == list(range(len(given)))
+    assert caught.value.given == len(given) > 4
+    assert caught.value.items[0] == len(given)
+
+
 def test_after_an_early_end_nothing_begins(session: tritonic_nb.Session) -> None:
     """What has not begun is cancelled, and the session goes on."""
     _seen.clear()
@@ -221,6 +238,32 @@ def test_a_session_that_nobody_uses_is_closed(
     assert eventually(
         lambda: all(t.name != "tritonic_nb-outposts" for t in threading.enumerate()), 5
     )
+
+
+def test_no_thread_stays_for_a_session_that_was_in_use_when_it_was_given_up(
+    session: tritonic_nb.Session,
+) -> None:
+    """Who watches for idle ones is told that there is none left."""
+    recipe = Parcel.of(session.spec_with_secrets(), "it")
+    with outpost(recipe, 0.1):
+        pass
+    with outpost(recipe, 0.1):
+        time.sleep(0.3)  # the thread sees it in use, and waits to be told
+        tritonic_nb.close_outposts()
+        time.sleep(0.1)  # still in use
+    assert eventually(
+        lambda: all(t.name != "tritonic_nb-outposts" for t in threading.enumerate()), 3
+    )
+
+
+def test_arrays_and_pictures_are_counted_wherever_they_are() -> None:
+    """Fewer items go together where they are large, as lists and as pictures, too."""
+    array = np.zeros(3_000_000, np.uint8)
+    picture = Image.new("RGB", (1000, 1000))
+    for item in (array, [array], {"x": [array]}, picture, (picture, b"x"), bytes(array)):
+        assert [len(each.items) for each in spread._chunks(itertools.repeat(item, 7), 16)] == [
+            3, 3, 1,
+        ]  # fmt: skip
 
 
 def test_threads_of_one_process_share_a_session(
