@@ -51,8 +51,13 @@ class Outpost:
     def open(self, spec: Parcel) -> None:
         """Open the session, if nobody has done it before."""
         with self._opening:
-            if not hasattr(self, "session"):
+            if hasattr(self, "session"):
+                return
+            try:
                 self._open(spec.open())
+            except BaseException:  # whoever waits for it tries anew, with another server
+                self._closing.close()
+                raise
 
     def _open(self, spec: SessionSpec) -> None:
         server = spec.server

@@ -161,9 +161,9 @@ class SessionSpec:
         # A function that fails says so with its own error, as it is the user's.
         found = where() if callable(where) else where
         # What a server brings itself is right for it, and what another one was sent may not be.
-        own = getattr(found, "headers", {})
+        own = {name.lower() for name in getattr(found, "headers", {})}
         sent = dict(spec.headers or ())
-        carried = {name: value for name, value in sent.items() if name not in own}
+        carried = {name: value for name, value in sent.items() if name.lower() not in own}
         given["headers"] = {**carried, **(headers or {})}
         return Session(found, **{**given, **changes})
 

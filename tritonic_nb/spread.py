@@ -486,13 +486,22 @@ def _executor_error(error: BaseException, numbers: range, given: int) -> Executo
         message += f"that were not given are not done; {given} were given before"
         remedy = "make a new executor and map the rest; Dask does a lost worker's items again"
     else:
-        said = " ".join(str(error).split())
+        said = _in_short(error)
         told = f"{name}: {said}" if said else name
         message = f"{_named(numbers)} were not done: {told}"
-        remedy = "the executor's own log tells more; an item on which workers die must be left out"
+        remedy = (
+            "the executor's own log tells more; an item on which workers die must be left out, and "
+            "what reduce returns must be something that can be pickled"
+        )
     made = ExecutorError(message, remedy)
     made.items, made.given = numbers, given
     return made
+
+
+def _in_short(error: BaseException) -> str:
+    """Return an error's text; of a traceback that Dask puts in, what it is and what it comes to."""
+    lines = [" ".join(line.split()) for line in str(error).strip().splitlines()]
+    return f"{lines[0]} … {lines[-1]}" if "Traceback" in str(error) else " ".join(lines)
 
 
 def _named(numbers: range) -> str:

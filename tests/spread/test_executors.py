@@ -25,6 +25,7 @@ from tritonic_nb.errors import (
     ArgumentError,
     ExecutorError,
     ImageReadError,
+    ModelNotFoundError,
     ServerStartError,
     TensorDatatypeError,
     TritonicError,
@@ -146,6 +147,17 @@ def test_what_reduce_raises_is_the_items(
     assert list(itertools.islice(results, 2)) == [0, 1]
     with pytest.raises(LookupError, match="two"):
         next(results)
+
+
+def test_what_cannot_be_sent_back_is_said_in_short(
+    session: tritonic_nb.Session, processes: ProcessPoolExecutor
+) -> None:
+    """The chunk's items were not done, and the remedy names what reduce returns."""
+    with pytest.raises(
+        ExecutorError, match="items 0 to 3 were not done: .*cannot pickle"
+    ) as caught:
+        list(over(session, numbered(4), processes, reduce=jobs.lock))
+    assert "what reduce returns" in caught.value.remedy
 
 
 def test_what_the_items_raise_comes_after_what_was_before(
@@ -279,6 +291,23 @@ def test_threads_of_one_process_share_a_session(
     assert eventually(lambda: not _started[-1].running)
 
 
+def test_a_server_whose_session_could_not_be_opened_is_stopped_before_the_next_is_started() -> None:
+    """Several tasks that try one after the other have one server at a time."""
+    before = len(_started)
+
+    recipe = Parcel.of(tritonic_nb.SessionSpec(_only_server, "nowhere"), "it")
+
+    def use(_: int) -> None:
+        with outpost(recipe, 0):
+            pass
+
+    with ThreadPoolExecutor(2) as executor:
+        for future in [executor.submit(use, number) for number in range(2)]:
+            assert isinstance(future.exception(), ModelNotFoundError)
+    assert len(_started) == before + 2
+    assert not any(each.running for each in _started[before:])
+
+
 def test_in_flight_counts_for_all_of_a_workers_tasks(
     sleeper_session: tritonic_nb.Session,
 ) -> None:
@@ -307,6 +336,11 @@ _started: list[tritonic_nb.Server] = []
 def _one_server() -> tritonic_nb.Server:
     _started.append(tritonic_nb.serve(progress=None))
     return _started[-1]
+
+
+def _only_server() -> tritonic_nb.Server:
+    assert not any(each.running for each in _started)
+    return _one_server()
 
 
 def test_a_server_that_dies_is_started_anew(

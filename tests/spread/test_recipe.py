@@ -136,10 +136,11 @@ def test_what_a_server_brings_wins_over_what_another_was_sent(server: Any) -> No
     place = place_of(server, "http")
     if not place["headers"]:
         pytest.skip("the server has no header of its own")
-    wrong = dict.fromkeys(place["headers"], "of another")
-    spec = SessionSpec(lambda: server, "identity_fp32", headers=wrong, shared_memory="system")
-    with spec.open() as session:
-        assert session.infer(np.ones((1, 1), np.float32)).shared_nbytes > 0
+    for names in (place["headers"], map(str.upper, place["headers"])):  # case does not count
+        wrong = dict.fromkeys(names, "of another")
+        spec = SessionSpec(lambda: server, "identity_fp32", headers=wrong, shared_memory="system")
+        with spec.open() as session:
+            assert session.infer(np.ones((1, 1), np.float32)).shared_nbytes > 0
 
 
 def test_a_function_of_a_notebook_is_one_and_the_same_parcel() -> None:
