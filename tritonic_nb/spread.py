@@ -482,8 +482,8 @@ def _executor_error(error: BaseException, numbers: range, given: int) -> Executo
     """Return our error for one of an executor, about a chunk."""
     name = type(error).__name__
     if isinstance(error, BrokenExecutor):
-        message = f"a worker died, and with it the executor ({name}): {_named(numbers)} and those "
-        message += f"that were not given are not done; {given} were given before"
+        message = f"a worker died, and with it the executor ({name}): {_named(numbers)} and all "
+        message += f"others that were not given are not done; {given} were given before"
         remedy = "make a new executor and map the rest; Dask does a lost worker's items again"
     else:
         said = _in_short(error)
