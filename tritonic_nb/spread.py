@@ -10,7 +10,7 @@ import threading
 import time
 from asyncio import CancelledError as AsyncCancelledError
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -162,7 +162,7 @@ def do_chunk(order: Order, items: list[Any]) -> _Done:
     """Do a chunk of items with this process's session; in a worker.
 
     Where the server of that session has gone, the items that got no answer are done once
-    more, with a session opened anew.
+    more, with a session opened anew; if there can be none, that is what is wrong with them.
 
     Parameters
     ----------
@@ -176,30 +176,37 @@ def do_chunk(order: Order, items: list[Any]) -> _Done:
     TritonicError
         If the session cannot be opened. What is wrong with an item is its value.
     """
+    values: list[Any] = [None] * len(items)
+    left = _do(order, items, values, range(len(items)))
+    if left:
+        try:
+            _do(order, items, values, left)
+        except TritonicError as error:  # what was done is given, and what was not has its error
+            _log.warning("no session could be opened anew: %s", error)
+    return _Done(values)
+
+
+def _do(order: Order, items: list[Any], values: list[Any], numbers: Sequence[int]) -> list[int]:
+    """Do some items, and return those that got no answer, as their server has gone."""
     options, reduce = order.how.open()
     if reduce is None:
         options.pop("copy", None)  # what travels is a copy
-    values: list[Any] = [None] * len(items)
-    left = list(range(len(items)))
-    for again in (True, False):
-        with _outpost(order) as post:
-            # Whatever the number is here, the caller knows another.
-            results = flight.in_order(
-                flight.jobs_of(post.infer, (items[at] for at in left), options),
-                order.in_flight,
-                Progress(show=False),
-                return_exceptions=True,
-                numbered=False,
-            )
-            for at, result in zip(left, results, strict=True):
-                values[at] = _kept(result, reduce)
-            left = [at for at in left if _got_no_answer(values[at])]
-            if not left or not again:
-                break
-            url = post.session.url
-            _log.warning("the server at %s has gone; the session is opened anew", url)
+    with _outpost(order) as post:
+        # Whatever the number is here, the caller knows another.
+        results = flight.in_order(
+            flight.jobs_of(post.infer, (items[at] for at in numbers), options),
+            order.in_flight,
+            Progress(show=False),
+            return_exceptions=True,
+            numbered=False,
+        )
+        for at, result in zip(numbers, results, strict=True):
+            values[at] = _kept(result, reduce)
+        left = [at for at in numbers if _got_no_answer(values[at])]
+        if left:
+            _log.warning("the server at %s has gone; its session is given up", post.session.url)
             post.give_up()
-    return _Done(values)
+    return left
 
 
 @contextmanager

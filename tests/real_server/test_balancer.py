@@ -73,6 +73,17 @@ def test_the_wire_is_taken_and_nothing_left(
             assert int(told["inference_stats"]["success"]["count"]) > 5
 
 
+def test_a_balancer_that_takes_no_turns_is_found_out(servers: list[tritonic_nb.Server]) -> None:
+    """Several connections in a row may lead to the same server."""
+    one, other = (each.url for each in servers)
+    with balancer([*[one] * 5, other]) as address, tritonic_nb.Session(address) as session:
+        assert session.shared_memory == "none"
+        assert "leads to more than one server" in session.shared_memory_reason
+    for each in servers:
+        with each.session() as session:
+            assert session.server_regions() == ()
+
+
 def test_an_interrupt_while_it_is_found_out_leaves_nothing(
     servers: list[tritonic_nb.Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:

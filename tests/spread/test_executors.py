@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import tritonic_nb
+from tests.conftest import TEST_URL
 from tests.spread import jobs
 from tests.spread.conftest import left_of
 from tests.waiting import eventually
@@ -27,6 +28,7 @@ from tritonic_nb.errors import (
     ImageReadError,
     ModelNotFoundError,
     ServerStartError,
+    ServerUnreachableError,
     TensorDatatypeError,
     TritonicError,
 )
@@ -353,6 +355,29 @@ def test_a_server_that_dies_is_started_anew(
     os.kill(dead.pid, 9)
     assert values(results) == list(range(10, 120))
     assert _started[-1] is not dead
+
+
+@pytest.mark.skipif(bool(TEST_URL), reason="it takes a server of ours")
+def test_what_was_done_before_a_server_died_is_given(threads: ThreadPoolExecutor) -> None:
+    """Where no other session can be opened, the first item without an answer is the error."""
+    server = tritonic_nb.serve(["identity_fp32"], progress=None)
+    _mortal[:] = [server]
+    with server, server.session(model="identity_fp32") as session:
+        results = over(session, numbered(20), threads, in_flight=1, chunk=10, reduce=_kill_at_five)
+        assert list(itertools.islice(results, 6)) == list(range(6))
+        with pytest.raises(ServerUnreachableError, match="^item 6: on "):
+            next(results)
+
+
+_mortal: list[tritonic_nb.Server] = []
+
+
+def _kill_at_five(result: tritonic_nb.InferenceResult) -> float:
+    value = float(result["OUTPUT0"].flat[0])
+    if value == 5:
+        os.kill(_mortal[0].pid, 9)
+        assert eventually(lambda: not _mortal[0].running)
+    return value
 
 
 def test_a_server_that_cannot_be_had_ends_the_map(
