@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +111,7 @@ def _ready(host: subprocess.Popen[str]) -> None:
             return
         if host.poll() is not None:
             raise RuntimeError(f"a host ended with {host.returncode}")
+        time.sleep(0.01)
 
 
 def _why_not() -> str:

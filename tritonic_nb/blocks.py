@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from tritonic_nb import flight
 from tritonic_nb.errors import (
     ArgumentError,
+    ServerUnreachableError,
     TensorNameError,
     TensorShapeError,
     TritonicError,
@@ -31,6 +33,8 @@ from tritonic_nb.tensors import ModelSpec, TensorSpec, numpy_dtype
 __all__ = ["map_blocks"]
 
 _USUAL_BATCH = 8
+
+_log = logging.getLogger("tritonic_nb.session")
 
 
 def map_blocks(
@@ -184,13 +188,14 @@ class _Block:
             return_exceptions=True,
             numbered=False,
         )
-        for (part, _), result in zip(pieces, results, strict=True):
-            first, last = part.start, min(part.stop, len(items)) - 1
-            if isinstance(result, Exception):
-                if isinstance(result, TritonicError):
-                    result.locate(f"items {first} to {last} of a block")
-                raise result
-            made[part] = self._values(result[self.output], 1 + last - first)
+        with closing(results):  # a part that fails ends it: an error may be kept, with its frames
+            for (part, _), result in zip(pieces, results, strict=True):
+                first, last = part.start, min(part.stop, len(items)) - 1
+                if isinstance(result, Exception):
+                    if isinstance(result, TritonicError):
+                        result.locate(_named(first, last))
+                    raise result
+                made[part] = self._values(result[self.output], 1 + last - first)
         return made
 
     def _pieces(self, items: npt.NDArray[Any]) -> Iterator[tuple[slice, Any]]:
@@ -227,8 +232,24 @@ class _Order:
     keep_s: float
 
     def __call__(self, items: npt.NDArray[Any]) -> Any:
+        array = np.asarray(items)
+        try:
+            return self._done(array)
+        except ServerUnreachableError as error:
+            _log.warning("%s; the block is done again, with a session opened anew", error.message)
+        return self._done(array)
+
+    def _done(self, items: npt.NDArray[Any]) -> Any:
         with outpost(self.spec, self.keep_s) as post:
-            return self.block.infer(post, np.asarray(items), self.in_flight)
+            try:
+                return self.block.infer(post, items, self.in_flight)
+            except ServerUnreachableError:
+                post.give_up()
+                raise
+
+
+def _named(first: int, last: int) -> str:
+    return f"items {first} to {last} of a block" if last > first else f"item {first} of a block"
 
 
 def _recipe(

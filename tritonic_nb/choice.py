@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,9 @@ from tritonic_nb.errors import (
     NoSpaceError,
     RegionLostError,
     RegionNotVisibleError,
+    RestrictedApiError,
     ServerBusyError,
+    ServerTimeoutError,
     SharedMemoryUnsupportedError,
     TritonicError,
 )
@@ -22,8 +25,12 @@ from tritonic_nb.transport import MemoryKind, Transport
 __all__ = ["Choice", "choose", "try_region"]
 
 _TIMEOUT_S = 5.0
-_LOOKS = 3  # at the list of regions, each over a new connection
-_BACKENDS = 8  # of a balancer, to which a region is unregistered at least
+# At the list of regions, each over a new connection: a balancer that picks one of two servers at
+# random gives the same one that often once in 256 times.
+_LOOKS = 8
+_BACKENDS = 8  # of a balancer that takes turns, at which a region is unregistered
+
+_log = logging.getLogger("tritonic_nb.session")
 
 
 @dataclass(frozen=True)
@@ -148,11 +155,17 @@ def try_region(
     NoReplyError
         If the server does not answer.
     """
+    asked: MemoryKind = "cuda" if kind is SharedMemoryType.CUDA else "system"
     regions = RegionSet(transport, mode=mode)
     try:
         with regions.slot() as slot:
-            region = slot.place(Need("input", "probe", 1, kind, device), _TIMEOUT_S)
-            _require_one_server(transport, region.name, kind)
+            try:
+                region = slot.place(Need("input", "probe", 1, kind, device), _TIMEOUT_S)
+                _require_one_server(transport, region.name, asked)
+            except BaseException:  # an interrupt, too
+                for left in regions.describe():
+                    _unregister_everywhere(transport, left.name, asked)
+                raise
     finally:
         try:
             regions.close()
@@ -161,26 +174,45 @@ def try_region(
             raise
 
 
-def _require_one_server(transport: Transport, name: str, kind: SharedMemoryType) -> None:
+def _require_one_server(transport: Transport, name: str, kind: MemoryKind) -> None:
     """Refuse an address that leads to several servers, of which one opened the region.
 
-    A balancer gives each connection to another one, so that some new ones find out.
+    A balancer gives each connection to another one, or to any, so that some new ones find out.
     """
-    asked: MemoryKind = "cuda" if kind is SharedMemoryType.CUDA else "system"
+    looks: list[bool] = []
     for _ in range(_LOOKS):
         transport.close()  # the next request goes over a new connection
-        if all(each.get("name") != name for each in transport.registered_regions(asked)):
-            break
-    else:
+        try:
+            listed = transport.registered_regions(kind)
+        except RestrictedApiError as error:  # of a gateway: Triton bars this with registering
+            _log.debug("whether it is one server could not be found out: %s", error)
+            return
+        looks.append(any(each.get("name") == name for each in listed))
+    if all(looks):
         return
-    for _ in range(_BACKENDS):  # it is at one of them
-        transport.close()
-        transport.unregister(name, asked)
+    if any(looks):
+        raise RegionLostError(
+            f"{transport.url} leads to more than one server: a region that one of them has opened "
+            "is not known to another",
+            "use shared_memory='none', or the address of one of the servers",
+        )
     raise RegionLostError(
-        f"{transport.url} leads to more than one server: a region that one of them has opened is "
-        "not known to another",
+        f"a region that the server at {transport.url} opened is not in its list of regions: the "
+        "address leads to several servers, or its server does not list them",
         "use shared_memory='none', or the address of one of the servers",
     )
+
+
+def _unregister_everywhere(transport: Transport, name: str, kind: MemoryKind) -> None:
+    """Unregister a region at whichever server of an address has it, as far as they answer."""
+    for _ in range(_BACKENDS):
+        transport.close()
+        try:
+            transport.unregister(name, kind)
+        except ServerTimeoutError:
+            return
+        except TritonicError as error:
+            _log.debug("region %s was not unregistered: %s", name, error)
 
 
 def _require(kind: SharedMemoryType, server: Mapping[str, Any], device: int) -> None:

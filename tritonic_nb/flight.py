@@ -38,7 +38,7 @@ def in_order(
     *,
     return_exceptions: bool = False,
     numbered: bool = True,
-) -> Iterator[InferenceResult]:
+) -> Generator[InferenceResult, None, None]:
     """Do jobs, several at a time, and give their results in order.
 
     Parameters

@@ -51,8 +51,13 @@ class Outpost:
     def open(self, spec: Parcel) -> None:
         """Open the session, if nobody has done it before."""
         with self._opening:
-            if not hasattr(self, "session"):
+            if hasattr(self, "session"):
+                return
+            try:
                 self._open(spec.open())
+            except BaseException:  # whoever waits for it tries anew, with another server
+                self._closing.close()
+                raise
 
     def _open(self, spec: SessionSpec) -> None:
         server = spec.server
@@ -128,6 +133,7 @@ class _Outposts:
             closes = idle and (outpost.retired or not outpost.keep_s)
             if closes:
                 self._all.remove(outpost)
+                self._changed.notify_all()  # perhaps there is none left to watch
             elif idle:
                 self._watch()
         if closes:

@@ -72,7 +72,13 @@ class SessionSpec:
                 "give an address, or a function that returns an address or a server",
             )
         if self.headers is not None:  # frozen; in one order, so that equal ones are equal
-            pairs = tuple(sorted(dict(self.headers).items()))
+            try:
+                pairs = tuple(sorted(dict(self.headers).items()))
+            except (TypeError, ValueError):
+                raise ArgumentError(  # not shown, and no cause: it may be a secret all the same
+                    f"the headers are a {type(self.headers).__name__}",
+                    "give a mapping: {'NAME': 'VALUE'}",
+                ) from None
             object.__setattr__(self, "headers", pairs or None)
 
     @property
@@ -161,9 +167,9 @@ class SessionSpec:
         # A function that fails says so with its own error, as it is the user's.
         found = where() if callable(where) else where
         # What a server brings itself is right for it, and what another one was sent may not be.
-        own = getattr(found, "headers", {})
+        own = {name.lower() for name in getattr(found, "headers", None) or {}}
         sent = dict(spec.headers or ())
-        carried = {name: value for name, value in sent.items() if name not in own}
+        carried = {name: value for name, value in sent.items() if name.lower() not in own}
         given["headers"] = {**carried, **(headers or {})}
         return Session(found, **{**given, **changes})
 

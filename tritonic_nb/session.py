@@ -1625,7 +1625,8 @@ class Session(render.Described):
             and on the way through a scheduler. None is an error if there are any
             and no `server` is given, and False leaves them out.
         chunk
-            How many items go to a worker together; fewer where their arrays are large.
+            How many items go to a worker together; fewer where their arrays or pictures are
+            large.
         ahead
             How many chunks are at most sent and not given yet; by default two for each
             thread of the workers.

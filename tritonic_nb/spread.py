@@ -10,7 +10,7 @@ import threading
 import time
 from asyncio import CancelledError as AsyncCancelledError
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -162,7 +162,7 @@ def do_chunk(order: Order, items: list[Any]) -> _Done:
     """Do a chunk of items with this process's session; in a worker.
 
     Where the server of that session has gone, the items that got no answer are done once
-    more, with a session opened anew.
+    more, with a session opened anew; if there can be none, that is what is wrong with them.
 
     Parameters
     ----------
@@ -176,30 +176,37 @@ def do_chunk(order: Order, items: list[Any]) -> _Done:
     TritonicError
         If the session cannot be opened. What is wrong with an item is its value.
     """
+    values: list[Any] = [None] * len(items)
+    left = _do(order, items, values, range(len(items)))
+    if left:
+        try:
+            _do(order, items, values, left)
+        except TritonicError as error:  # what was done is given, and what was not has its error
+            _log.warning("no session could be opened anew: %s", error)
+    return _Done(values)
+
+
+def _do(order: Order, items: list[Any], values: list[Any], numbers: Sequence[int]) -> list[int]:
+    """Do some items, and return those that got no answer, as their server has gone."""
     options, reduce = order.how.open()
     if reduce is None:
         options.pop("copy", None)  # what travels is a copy
-    values: list[Any] = [None] * len(items)
-    left = list(range(len(items)))
-    for again in (True, False):
-        with _outpost(order) as post:
-            # Whatever the number is here, the caller knows another.
-            results = flight.in_order(
-                flight.jobs_of(post.infer, (items[at] for at in left), options),
-                order.in_flight,
-                Progress(show=False),
-                return_exceptions=True,
-                numbered=False,
-            )
-            for at, result in zip(left, results, strict=True):
-                values[at] = _kept(result, reduce)
-            left = [at for at in left if _got_no_answer(values[at])]
-            if not left or not again:
-                break
-            url = post.session.url
-            _log.warning("the server at %s has gone; the session is opened anew", url)
+    with _outpost(order) as post:
+        # Whatever the number is here, the caller knows another.
+        results = flight.in_order(
+            flight.jobs_of(post.infer, (items[at] for at in numbers), options),
+            order.in_flight,
+            Progress(show=False),
+            return_exceptions=True,
+            numbered=False,
+        )
+        for at, result in zip(numbers, results, strict=True):
+            values[at] = _kept(result, reduce)
+        left = [at for at in numbers if _got_no_answer(values[at])]
+        if left:
+            _log.warning("the server at %s has gone; its session is given up", post.session.url)
             post.give_up()
-    return _Done(values)
+    return left
 
 
 @contextmanager
@@ -312,16 +319,15 @@ def spread(
     room, bell = _Room(crew, ahead, order.in_flight), threading.Event()
     waiting: deque[_Task] = deque()
     values: deque[Any] = deque()
-    given, more, failure = 0, True, None
+    given, more = 0, True
+    failure: Exception | None = None
+    made: Exception | None = None
     with progress, closing(_chunks(items, chunk)) as chunks:
         try:
             while True:
                 if more and len(waiting) < room.now():
                     try:
-                        task = next(chunks)
-                        _submit(crew, order, task, given)
-                        task.future.add_done_callback(lambda _: bell.set())
-                        waiting.append(task)
+                        _submit(crew, order, next(chunks), waiting, bell)
                     except StopIteration:
                         more = False
                     except Exception as error:
@@ -345,9 +351,21 @@ def spread(
             _finish(crew, order, waiting, dismiss=dismiss)
         if failure is not None:
             try:
+                if isinstance(failure, _Refused):  # by now it is known how many were given
+                    made = _executor_error(failure.cause, failure.numbers, given)
+                    raise made from failure.cause
                 raise failure
             finally:
-                failure = None  # its traceback has this frame
+                failure = made = None  # its traceback has this frame
+
+
+class _Refused(Exception):  # noqa: N818 - it stays in here
+    """The executor did not take a chunk."""
+
+    def __init__(self, numbers: range, cause: Exception) -> None:
+        super().__init__()
+        self.numbers = numbers
+        self.cause = cause
 
 
 class _Room:
@@ -393,17 +411,28 @@ def _chunks(items: Iterator[Any], most: int) -> Generator[_Task, None, None]:
 
 
 def _nbytes_of(item: Any) -> int:
-    """Return the bytes of the arrays in an item."""
+    """Return the bytes of the arrays and pictures in an item."""
     if isinstance(item, Mapping):
         return sum(map(_nbytes_of, item.values()))
+    if isinstance(item, list | tuple):
+        return sum(map(_nbytes_of, item))
+    if isinstance(item, Image.Image):  # it travels with its pixels
+        return item.width * item.height * len(item.getbands())
+    if isinstance(item, bytes | bytearray):
+        return len(item)
     return item.nbytes if isinstance(item, np.ndarray) else 0
 
 
-def _submit(crew: Crew, order: Order, task: _Task, given: int) -> None:
+def _submit(
+    crew: Crew, order: Order, task: _Task, waiting: deque[_Task], bell: threading.Event
+) -> None:
+    waiting.append(task)  # first: an interrupt is to find it
     try:
         task.future = crew.submit(do_chunk, order, task.items)
     except Exception as error:
-        raise _executor_error(error, task.numbers, given) from error
+        waiting.remove(task)
+        raise _Refused(task.numbers, error) from error
+    task.future.add_done_callback(lambda _: bell.set())
 
 
 def _ended(waiting: deque[_Task], ordered: bool, bell: threading.Event | None) -> _Task | None:
@@ -460,17 +489,26 @@ def _executor_error(error: BaseException, numbers: range, given: int) -> Executo
     """Return our error for one of an executor, about a chunk."""
     name = type(error).__name__
     if isinstance(error, BrokenExecutor):
-        message = f"a worker died, and with it the executor ({name}): {_named(numbers)} and those "
-        message += f"behind were not done; {given} were given before"
+        message = f"a worker died, and with it the executor ({name}): {_named(numbers)} and all "
+        message += f"others that were not given are not done; {given} were given before"
         remedy = "make a new executor and map the rest; Dask does a lost worker's items again"
     else:
-        said = " ".join(str(error).split())
+        said = _in_short(error)
         told = f"{name}: {said}" if said else name
         message = f"{_named(numbers)} were not done: {told}"
-        remedy = "the executor's own log tells more; an item on which workers die must be left out"
+        remedy = (
+            "the executor's own log tells more; an item on which workers die must be left out, and "
+            "what reduce returns must be something that can be pickled"
+        )
     made = ExecutorError(message, remedy)
     made.items, made.given = numbers, given
     return made
+
+
+def _in_short(error: BaseException) -> str:
+    """Return an error's text; of a traceback that Dask puts in, what it is and what it comes to."""
+    lines = [" ".join(line.split()) for line in str(error).strip().splitlines()]
+    return f"{lines[0]} … {lines[-1]}" if "Traceback" in str(error) else " ".join(lines)
 
 
 def _named(numbers: range) -> str:
@@ -494,11 +532,12 @@ def _is_picture(source: Any) -> bool:
 
 def _finish(crew: Crew, order: Order, waiting: deque[_Task], *, dismiss: bool) -> None:
     """Cancel what has not begun, and have the workers close their sessions."""
-    futures = [task.future for task in waiting]
+    futures = [task.future for task in waiting if task.future is not None]
     waiting.clear()
     try:
         crew.cancel(futures)
         if dismiss:
             crew.dismiss(order.spec.digest)
-    except Exception as error:  # a cluster that has gone; its sessions end with their processes
+    # A cluster that has gone; its sessions end with their processes.
+    except (Exception, AsyncCancelledError) as error:
         _log.info("the workers were not told that the map has ended: %r", error)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ import pytest
 import tritonic_nb
 from tests.conftest import TEST_URL
 from tritonic_nb.errors import RegionLostError
+from tritonic_nb.transport.http import HttpTransport
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,3 +71,102 @@ def test_the_wire_is_taken_and_nothing_left(
             assert session.server_regions() == ()
             (told,) = session._transport.model_statistics("identity_fp32")
             assert int(told["inference_stats"]["success"]["count"]) > 5
+
+
+def test_a_balancer_that_takes_no_turns_is_found_out(servers: list[tritonic_nb.Server]) -> None:
+    """Several connections in a row may lead to the same server."""
+    one, other = (each.url for each in servers)
+    with balancer([*[one] * 5, other]) as address, tritonic_nb.Session(address) as session:
+        assert session.shared_memory == "none"
+        assert "leads to more than one server" in session.shared_memory_reason
+    for each in servers:
+        with each.session() as session:
+            assert session.server_regions() == ()
+
+
+def test_an_interrupt_while_it_is_found_out_leaves_nothing(
+    servers: list[tritonic_nb.Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The region goes from whichever server has it, and not only from the next one."""
+    listing = HttpTransport.registered_regions
+
+    def interrupted(self: HttpTransport, *kind: Any) -> Any:
+        listing(self, *kind)
+        raise KeyboardInterrupt
+
+    with balancer([each.url for each in servers]) as address:
+        monkeypatch.setattr(HttpTransport, "registered_regions", interrupted)
+        for _ in range(2):  # whichever is next
+            with pytest.raises(KeyboardInterrupt):
+                tritonic_nb.Session(address, "identity_fp32")
+        monkeypatch.undo()
+    for each in servers:
+        with each.session() as session:
+            assert session.server_regions() == ()
+
+
+@contextmanager
+def gateway(target: str, status: int, document: bytes) -> Iterator[str]:
+    """Give an address that leads to a server, but where this answers who asks for its regions."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.path.endswith("sharedmemory/status"):
+                self.answer(status, document)
+                return
+            inner = http.client.HTTPConnection(target, timeout=30)
+            try:
+                inner.request(self.command, self.path, body)
+                reply = inner.getresponse()
+                self.answer(reply.status, reply.read())
+            finally:
+                inner.close()
+
+        def answer(self, code: int, content: bytes) -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        do_GET = do_POST = handle_any  # noqa: N815 - their names
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.05])
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_gateway_that_bars_the_list_bars_no_shared_memory(
+    servers: list[tritonic_nb.Server],
+) -> None:
+    """What cannot be asked is no sign of a second server: the region was opened."""
+    denied = b'{"error": "this API is restricted, expecting header \'x\'"}'
+    with (
+        gateway(servers[0].url.rpartition("/")[2], 403, denied) as address,
+        tritonic_nb.Session(address) as session,
+    ):
+        assert session.shared_memory == "system"
+
+
+def test_a_server_that_lists_nothing_is_not_called_several(
+    servers: list[tritonic_nb.Server],
+) -> None:
+    """The wire is taken, and the reason tells what was seen and no more."""
+    with (
+        gateway(servers[0].url.rpartition("/")[2], 200, b"[]") as address,
+        tritonic_nb.Session(address) as session,
+    ):
+        assert session.shared_memory == "none"
+        assert "is not in its list" in session.shared_memory_reason
+        assert "does not list them" in session.shared_memory_reason

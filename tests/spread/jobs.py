@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ def refuse_two(result: tritonic_nb.InferenceResult) -> float:
     if value == 2:
         raise LookupError("two")
     return float(value)
+
+
+def lock(_result: tritonic_nb.InferenceResult) -> Any:
+    """Return what cannot be pickled."""
+    return threading.Lock()
 
 
 def die_at_three(result: tritonic_nb.InferenceResult) -> float:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +31,7 @@ from tritonic_nb.errors import (
     TensorDatatypeError,
     TensorNameError,
     TensorShapeError,
+    TritonicError,
 )
 from tritonic_nb.images import load_image
 
@@ -193,3 +197,36 @@ def test_an_error_says_which_items(classifier: tritonic_nb.Session) -> None:
     """When it is computed: items that do not fit the model, or an unlike output."""
     with pytest.raises((TensorShapeError, TensorDatatypeError), match="items 0 to 1 of a block"):
         mapped(classifier, da.zeros((2, 5), dtype=np.float32), output="logits").compute()
+
+
+def test_an_error_that_is_kept_keeps_no_thread(classifier: tritonic_nb.Session) -> None:
+    """What else of the block is on its way ends, as does who does it."""
+    before = set(threading.enumerate())
+    blocks = mapped(classifier, da.zeros((8, 5), dtype=np.float32), output="logits", batch=1)
+    with pytest.raises(TritonicError) as caught:
+        blocks.compute(scheduler="synchronous")
+    assert eventually(
+        lambda: all(
+            each.name != "tritonic_nb-worker" for each in set(threading.enumerate()) - before
+        ),
+        3,
+    ), caught
+
+
+def test_a_server_that_dies_is_started_anew(open_session: Open) -> None:
+    """A block that gets no answer is done again, with a session opened anew."""
+    rows = RNG.random((6, 4), np.float32)
+    session = open_session("identity_fp32")
+    same = mapped(session, da.from_array(rows, chunks=(2, 4)), server=_one_server, keep_s=30)
+    assert np.array_equal(same.compute(), rows)
+    os.kill(_started[-1].pid, signal.SIGKILL)
+    assert np.array_equal(same.compute(), rows)
+    assert len(_started) == 2
+
+
+_started: list[tritonic_nb.Server] = []
+
+
+def _one_server() -> tritonic_nb.Server:
+    _started.append(tritonic_nb.serve(progress=None))
+    return _started[-1]

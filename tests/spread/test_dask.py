@@ -165,6 +165,18 @@ def test_an_item_that_kills_workers_is_an_error(
     assert eventually(lambda: len(client.nthreads()) == 2)
 
 
+def test_what_cannot_be_sent_back_is_said_in_short(
+    client: Any, open_session: Callable[..., tritonic_nb.Session]
+) -> None:
+    """And the map ends, without a traceback of Dask's in its message."""
+    session = open_session("identity_fp32")
+    items = [np.ones((1, 1), np.float32)] * 2
+    with pytest.raises(ExecutorError, match="cannot pickle") as caught:
+        list(session.map(items, executor=client, secrets=True, reduce=jobs.lock))
+    assert len(caught.value.message) < 300
+    assert "File" not in caught.value.message
+
+
 def test_ctrl_c_ends_a_map(client: Any, sleeper: str, open_session: Any) -> None:
     """At once, also while nothing comes; and nothing that has not begun does."""
     session = open_session(sleeper)

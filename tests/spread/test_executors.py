@@ -14,20 +14,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
 
 import tritonic_nb
+from tests.conftest import TEST_URL
 from tests.spread import jobs
 from tests.spread.conftest import left_of
 from tests.waiting import eventually
-from tritonic_nb import samples
+from tritonic_nb import samples, spread
 from tritonic_nb.errors import (
     ArgumentError,
     ExecutorError,
     ImageReadError,
+    ModelNotFoundError,
     ServerStartError,
+    ServerUnreachableError,
     TensorDatatypeError,
     TritonicError,
 )
+from tritonic_nb.outposts import outpost
+from tritonic_nb.parcel import Parcel
 
 Open = Callable[..., tritonic_nb.Session]
 
@@ -145,6 +151,17 @@ def test_what_reduce_raises_is_the_items(
         next(results)
 
 
+def test_what_cannot_be_sent_back_is_said_in_short(
+    session: tritonic_nb.Session, processes: ProcessPoolExecutor
+) -> None:
+    """The chunk's items were not done, and the remedy names what reduce returns."""
+    with pytest.raises(
+        ExecutorError, match="items 0 to 3 were not done: .*cannot pickle"
+    ) as caught:
+        list(over(session, numbered(4), processes, reduce=jobs.lock))
+    assert "what reduce returns" in caught.value.remedy
+
+
 def test_what_the_items_raise_comes_after_what_was_before(
     session: tritonic_nb.Session, threads: ThreadPoolExecutor
 ) -> None:
@@ -191,6 +208,20 @@ def test_an_executor_that_was_shut_down_says_so(
         list(over(session, numbered(8), threads))
 
 
+def test_an_executor_that_is_shut_down_meanwhile_tells_how_far_it_came(
+    session: tritonic_nb.Session, threads: ThreadPoolExecutor
+) -> None:
+    """What was sent before is given first, and counted."""
+    results = over(session, numbered(40), threads, ahead=3)
+    given: list[Any] = [next(results)]
+    threads.shutdown()
+    with pytest.raises(ExecutorError, match="were not done: RuntimeError") as caught:
+        _collected(results, given)
+    assert values(given) == list(range(len(given)))
+    assert caught.value.given == len(given) > 4
+    assert caught.value.items[0] == len(given)
+
+
 def test_after_an_early_end_nothing_begins(session: tritonic_nb.Session) -> None:
     """What has not begun is cancelled, and the session goes on."""
     _seen.clear()
@@ -223,6 +254,32 @@ def test_a_session_that_nobody_uses_is_closed(
     )
 
 
+def test_no_thread_stays_for_a_session_that_was_in_use_when_it_was_given_up(
+    session: tritonic_nb.Session,
+) -> None:
+    """Who watches for idle ones is told that there is none left."""
+    recipe = Parcel.of(session.spec_with_secrets(), "it")
+    with outpost(recipe, 0.1):
+        pass
+    with outpost(recipe, 0.1):
+        time.sleep(0.3)  # the thread sees it in use, and waits to be told
+        tritonic_nb.close_outposts()
+        time.sleep(0.1)  # still in use
+    assert eventually(
+        lambda: all(t.name != "tritonic_nb-outposts" for t in threading.enumerate()), 3
+    )
+
+
+def test_arrays_and_pictures_are_counted_wherever_they_are() -> None:
+    """Fewer items go together where they are large, as lists and as pictures, too."""
+    array = np.zeros(3_000_000, np.uint8)
+    picture = Image.new("RGB", (1000, 1000))
+    for item in (array, [array], {"x": [array]}, picture, (picture, b"x"), bytes(array)):
+        assert [len(each.items) for each in spread._chunks(itertools.repeat(item, 7), 16)] == [
+            3, 3, 1,
+        ]  # fmt: skip
+
+
 def test_threads_of_one_process_share_a_session(
     session: tritonic_nb.Session, threads: ThreadPoolExecutor
 ) -> None:
@@ -234,6 +291,23 @@ def test_threads_of_one_process_share_a_session(
     assert [value for _, value in results] == list(range(40))
     assert len(_started) == jobs_before + 1
     assert eventually(lambda: not _started[-1].running)
+
+
+def test_a_server_whose_session_could_not_be_opened_is_stopped_before_the_next_is_started() -> None:
+    """Several tasks that try one after the other have one server at a time."""
+    before = len(_started)
+
+    recipe = Parcel.of(tritonic_nb.SessionSpec(_only_server, "nowhere"), "it")
+
+    def use(_: int) -> None:
+        with outpost(recipe, 0):
+            pass
+
+    with ThreadPoolExecutor(2) as executor:
+        for future in [executor.submit(use, number) for number in range(2)]:
+            assert isinstance(future.exception(), ModelNotFoundError)
+    assert len(_started) == before + 2
+    assert not any(each.running for each in _started[before:])
 
 
 def test_in_flight_counts_for_all_of_a_workers_tasks(
@@ -266,6 +340,11 @@ def _one_server() -> tritonic_nb.Server:
     return _started[-1]
 
 
+def _only_server() -> tritonic_nb.Server:
+    assert not any(each.running for each in _started)
+    return _one_server()
+
+
 def test_a_server_that_dies_is_started_anew(
     session: tritonic_nb.Session, threads: ThreadPoolExecutor
 ) -> None:
@@ -276,6 +355,29 @@ def test_a_server_that_dies_is_started_anew(
     os.kill(dead.pid, 9)
     assert values(results) == list(range(10, 120))
     assert _started[-1] is not dead
+
+
+@pytest.mark.skipif(bool(TEST_URL), reason="it takes a server of ours")
+def test_what_was_done_before_a_server_died_is_given(threads: ThreadPoolExecutor) -> None:
+    """Where no other session can be opened, the first item without an answer is the error."""
+    server = tritonic_nb.serve(["identity_fp32"], progress=None)
+    _mortal[:] = [server]
+    with server, server.session(model="identity_fp32") as session:
+        results = over(session, numbered(20), threads, in_flight=1, chunk=10, reduce=_kill_at_five)
+        assert list(itertools.islice(results, 6)) == list(range(6))
+        with pytest.raises(ServerUnreachableError, match="^item 6: on "):
+            next(results)
+
+
+_mortal: list[tritonic_nb.Server] = []
+
+
+def _kill_at_five(result: tritonic_nb.InferenceResult) -> float:
+    value = float(result["OUTPUT0"].flat[0])
+    if value == 5:
+        os.kill(_mortal[0].pid, 9)
+        assert eventually(lambda: not _mortal[0].running)
+    return value
 
 
 def test_a_server_that_cannot_be_had_ends_the_map(

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import pickle
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,17 @@ def test_what_is_no_server_is_refused() -> None:
     """A recipe's server is an address or a function."""
     with pytest.raises(ArgumentError, match="an address, or a function"):
         SessionSpec(8000)  # type: ignore[arg-type]
+    nameless = SimpleNamespace(url="a:1", headers=None)
+    with pytest.raises(ArgumentError, match="is not a server"):
+        SessionSpec(lambda: nameless, headers={"A": "1"}).open()
+
+
+def test_what_are_no_headers_is_refused_and_not_shown() -> None:
+    """It may be a secret all the same."""
+    for wrong in ("Bearer s3cret", 5, [("A",)]):
+        with pytest.raises(ArgumentError, match="give a mapping") as caught:
+            SessionSpec("a:1", headers=wrong)  # type: ignore[arg-type]
+        assert "s3cret" not in str(caught.value)
 
 
 def test_a_result_is_pickled_with_arrays_of_its_own(open_session: Open) -> None:
@@ -136,10 +148,11 @@ def test_what_a_server_brings_wins_over_what_another_was_sent(server: Any) -> No
     place = place_of(server, "http")
     if not place["headers"]:
         pytest.skip("the server has no header of its own")
-    wrong = dict.fromkeys(place["headers"], "of another")
-    spec = SessionSpec(lambda: server, "identity_fp32", headers=wrong, shared_memory="system")
-    with spec.open() as session:
-        assert session.infer(np.ones((1, 1), np.float32)).shared_nbytes > 0
+    for names in (place["headers"], map(str.upper, place["headers"])):  # case does not count
+        wrong = dict.fromkeys(names, "of another")
+        spec = SessionSpec(lambda: server, "identity_fp32", headers=wrong, shared_memory="system")
+        with spec.open() as session:
+            assert session.infer(np.ones((1, 1), np.float32)).shared_nbytes > 0
 
 
 def test_a_function_of_a_notebook_is_one_and_the_same_parcel() -> None:
