@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-TESTS ?= tests notebooks
 
 # What the targets for a GPU run with: .venv; or, where TRITONSERVER is given, what the machine
 # has already, and nothing is installed:
@@ -28,7 +27,7 @@ lab: .venv/lab
 
 test: .venv/test browser
 	$(BIN)/tritonic-nb prepare
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=300 $(TESTS) $(ARGS)
+	$(BIN)/python tests/run.py $(ARGS)
 
 # Each test is skipped, with its reason, where there is no CUDA device. The libraries that are
 # there take part: PyTorch, CuPy, JAX; NVIDIA's examples where TRITONIC_NB_NVIDIA_EXAMPLES names
