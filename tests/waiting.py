@@ -8,7 +8,7 @@ from collections.abc import Callable
 __all__ = ["eventually"]
 
 
-def eventually(claim: Callable[[], bool], seconds: float = 20.0) -> bool:
+def eventually(claim: Callable[[], bool], seconds: float = 8.0) -> bool:
     """Wait for a claim to become true; return whether it did."""
     deadline = time.monotonic() + seconds
     while not claim():

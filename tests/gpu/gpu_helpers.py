@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +37,6 @@ def same(found: Any, expected: npt.NDArray[Any]) -> bool:
     if expected.dtype == np.object_:
         return array.tolist() == expected.tolist()
     return array.tobytes() == expected.tobytes()
-
-
-def eventually(claim: Callable[[], bool], seconds: float) -> bool:
-    """Wait for a claim to become true."""
-    deadline = time.monotonic() + seconds
-    while not claim():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 class OnDevice:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from gpu_helpers import MIB, ByDlpack, ByInterface, eventually, same, sample
+from gpu_helpers import MIB, ByDlpack, ByInterface, same, sample
 
+from tests.waiting import eventually
 from tritonic_nb import Session
 from tritonic_nb.errors import NoCudaDeviceError, NoSpaceError
 from tritonic_nb.memory import cudart, device_memory, device_uuids

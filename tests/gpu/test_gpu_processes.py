@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gpu_helpers import MIB, ByDlpack, eventually, same, sample
+from gpu_helpers import MIB, ByDlpack, same, sample
 
 import tritonic_nb
 from tests.conftest import BOTH
 from tests.cuda_relay import relay
 from tests.fake_cuda import PREFIX, SHM, FakeCuda
+from tests.waiting import eventually
 from tritonic_nb import Session
 from tritonic_nb.memory import device_memory
 from tritonic_nb.transport import Transport

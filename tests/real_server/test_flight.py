@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from concurrent.futures import wait as wait_for
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ import numpy.typing as npt
 import pytest
 
 import tritonic_nb
+from tests import waiting
 from tests.conftest import SLEEPER, TEST_URL, place_of
 from tests.model_folders import python_model
 from tritonic_nb import samples
@@ -44,6 +46,9 @@ own_server = pytest.mark.skipif(
 )
 
 
+eventually = partial(waiting.eventually, seconds=10.0)
+
+
 def seconds(value: float) -> npt.NDArray[np.float32]:
     """Return what makes the sleeper sleep for so long."""
     return np.array([value], np.float32)
@@ -52,16 +57,6 @@ def seconds(value: float) -> npt.NDArray[np.float32]:
 def numbered(count: int) -> Iterator[npt.NDArray[np.float32]]:
     """Give arrays that no other item has."""
     return (np.full((2, 3), number, np.float32) for number in range(count))
-
-
-def eventually(claim: Callable[[], bool], seconds: float = 10.0) -> bool:
-    """Wait for a claim to become true."""
-    deadline = time.monotonic() + seconds
-    while not claim():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def forgotten(held: list[tritonic_nb.Session]) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 SHM = Path("/dev/shm")
@@ -18,16 +16,6 @@ def alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return state != "Z"
-
-
-def eventually(claim: Callable[[], bool], seconds: float = 8.0) -> bool:
-    """Wait for a claim to become true."""
-    deadline = time.monotonic() + seconds
-    while not claim():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server_helpers import SHM, alive, eventually, lock_files, pools, run_script
+from server_helpers import SHM, alive, lock_files, pools, run_script
 
+from tests.waiting import eventually
 from tritonic_nb.server import Server, serve
 from tritonic_nb.server.orphans import Orphan, find_orphans, remove_orphan
 

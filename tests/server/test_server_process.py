@@ -18,9 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from server_helpers import alive, eventually, lock_files, pools, run_script
+from server_helpers import alive, lock_files, pools, run_script
 
 from tests.model_folders import python_model
+from tests.waiting import eventually
 from tritonic_nb.errors import (
     ModelLoadError,
     ModelNotFoundError,

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server_helpers import alive, eventually, lock_files, pools, run_script
+from server_helpers import alive, lock_files, pools, run_script
 
 from tests.model_folders import python_model
+from tests.waiting import eventually
 from tritonic_nb.errors import ModelLoadError, ServerStartError
 from tritonic_nb.server import Server, serve
 from tritonic_nb.server.launch import request

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 import pytest
 
 import tritonic_nb
+from tests import waiting
 from tests.conftest import TEST_URL
 from tests.spread import jobs
-from tests.waiting import eventually
 from tritonic_nb.memory.shm_file import SHM_DIR
 
 ROOT = Path(__file__).parents[2]
+# Clusters take their time on a busy machine.
+eventually = partial(waiting.eventually, seconds=20.0)
 
 
 @pytest.fixture(scope="package")
@@ -74,4 +77,4 @@ def classifier(server: Any) -> Iterator[tritonic_nb.Session]:
         yield session
 
 
-__all__ = ["jobs", "left_of"]
+__all__ = ["eventually", "jobs", "left_of"]

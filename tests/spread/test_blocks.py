@@ -21,9 +21,8 @@ import zarr
 import tritonic_nb
 from tests.model_folders import python_model
 from tests.spread import jobs
-from tests.spread.conftest import left_of
+from tests.spread.conftest import eventually, left_of
 from tests.spread.test_dask import pids_of, servers_of
-from tests.waiting import eventually
 from tritonic_nb import samples
 from tritonic_nb.errors import (
     ArgumentError,
@@ -209,7 +208,7 @@ def test_an_error_that_is_kept_keeps_no_thread(classifier: tritonic_nb.Session) 
         lambda: all(
             each.name != "tritonic_nb-worker" for each in set(threading.enumerate()) - before
         ),
-        3,
+        seconds=3,
     ), caught
 
 

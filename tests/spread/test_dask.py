@@ -20,8 +20,7 @@ import pytest
 
 import tritonic_nb
 from tests.spread import jobs
-from tests.spread.conftest import ROOT, left_of
-from tests.waiting import eventually
+from tests.spread.conftest import ROOT, eventually, left_of
 from tritonic_nb import samples
 from tritonic_nb.errors import ExecutorError, TensorDatatypeError
 from tritonic_nb.monitoring import descendants

@@ -19,8 +19,7 @@ from PIL import Image
 import tritonic_nb
 from tests.conftest import TEST_URL
 from tests.spread import jobs
-from tests.spread.conftest import left_of
-from tests.waiting import eventually
+from tests.spread.conftest import eventually, left_of
 from tritonic_nb import samples, spread
 from tritonic_nb.errors import (
     ArgumentError,
@@ -248,9 +247,9 @@ def test_a_session_that_nobody_uses_is_closed(
     before = shm_names()
     list(over(session, numbered(20), threads, keep_s=0.3))
     assert shm_names() - before
-    assert eventually(lambda: not shm_names() - before, 5)
+    assert eventually(lambda: not shm_names() - before, seconds=5)
     assert eventually(
-        lambda: all(t.name != "tritonic_nb-outposts" for t in threading.enumerate()), 5
+        lambda: all(t.name != "tritonic_nb-outposts" for t in threading.enumerate()), seconds=5
     )
 
 
@@ -266,7 +265,7 @@ def test_no_thread_stays_for_a_session_that_was_in_use_when_it_was_given_up(
         tritonic_nb.close_outposts()
         time.sleep(0.1)  # still in use
     assert eventually(
-        lambda: all(t.name != "tritonic_nb-outposts" for t in threading.enumerate()), 3
+        lambda: all(t.name != "tritonic_nb-outposts" for t in threading.enumerate()), seconds=3
     )
 
 
