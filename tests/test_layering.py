@@ -50,11 +50,10 @@ ALLOWED = {
     "flight": {"errors", "frames", "render", "result", "tensors", "workers"},
     "parcel": {"errors"},
     "recipe": {"errors", "transport"},
-    "outposts": {"parcel", "recipe", "result"},
+    "outposts": {"flight", "parcel", "recipe", "render", "result"},
     "crew": {"errors", "outposts"},
     "spread": {
-        "crew", "errors", "flight", "images", "outposts", "parcel", "recipe", "render", "result",
-        "tensors",
+        "crew", "errors", "images", "outposts", "parcel", "recipe", "render", "result", "tensors",
     },
     "models": {"errors", "render", "tensors", "transport"},
     "session": {
@@ -64,8 +63,7 @@ ALLOWED = {
         "views", "watching", "workers",
     },
     "blocks": {
-        "errors", "flight", "inputs", "outposts", "parcel", "recipe", "render", "session", "spread",
-        "tensors",
+        "errors", "inputs", "outposts", "parcel", "recipe", "session", "spread", "tensors",
     },
     "benchmark": {
         "arguments", "blocks", "errors", "images", "measuring", "memory", "outposts", "regions",

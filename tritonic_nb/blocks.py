@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tritonic_nb import flight
 from tritonic_nb.errors import (
     ArgumentError,
     ServerUnreachableError,
@@ -25,9 +24,8 @@ from tritonic_nb.inputs import check_batch_size
 from tritonic_nb.outposts import KEEP_S, Outpost, outpost
 from tritonic_nb.parcel import Parcel
 from tritonic_nb.recipe import ServerPlace, SessionSpec
-from tritonic_nb.render import Progress
 from tritonic_nb.session import Session
-from tritonic_nb.spread import check_repeatable
+from tritonic_nb.spread import check_repeatable, named
 from tritonic_nb.tensors import ModelSpec, TensorSpec, numpy_dtype
 
 __all__ = ["map_blocks"]
@@ -181,19 +179,13 @@ class _Block:
         """Return the output for a block of items."""
         made = np.empty((len(items), *self.shape), self.dtype)
         pieces = list(self._pieces(items))
-        results = flight.in_order(
-            flight.jobs_of(post.infer, (piece for _, piece in pieces), self.options),
-            in_flight,
-            Progress(show=False),
-            return_exceptions=True,
-            numbered=False,
-        )
+        results = post.infer_each((piece for _, piece in pieces), self.options, in_flight)
         with closing(results):  # a part that fails ends it: an error may be kept, with its frames
             for (part, _), result in zip(pieces, results, strict=True):
                 first, last = part.start, min(part.stop, len(items)) - 1
                 if isinstance(result, Exception):
                     if isinstance(result, TritonicError):
-                        result.locate(_named(first, last))
+                        result.locate(f"{named(range(first, last + 1))} of a block")
                     raise result
                 made[part] = self._values(result[self.output], 1 + last - first)
         return made
@@ -246,10 +238,6 @@ class _Order:
             except ServerUnreachableError:
                 post.give_up()
                 raise
-
-
-def _named(first: int, last: int) -> str:
-    return f"items {first} to {last} of a block" if last > first else f"item {first} of a block"
 
 
 def _recipe(

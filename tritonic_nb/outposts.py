@@ -7,13 +7,15 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tritonic_nb import flight
 from tritonic_nb.parcel import Parcel
 from tritonic_nb.recipe import SessionSpec
+from tritonic_nb.render import Progress
 from tritonic_nb.result import InferenceResult
 
 if TYPE_CHECKING:
@@ -76,6 +78,30 @@ class Outpost:
         """Run the model once; of all tasks together, no more at a time than the session's own."""
         with self._turns:
             return self.session.infer(inputs, **options)
+
+    def infer_each(
+        self, items: Iterable[Any], options: Mapping[str, Any], in_flight: int
+    ) -> Generator[Any, None, None]:
+        """Run the model on each of some items, several at a time; give results or errors in order.
+
+        An error does not say which item it is about: whoever sent them here has other numbers.
+
+        Parameters
+        ----------
+        items
+            Taken when there is room.
+        options
+            Of each inference.
+        in_flight
+            How many are on their way at the same time.
+        """
+        return flight.in_order(
+            flight.jobs_of(self.infer, items, options),
+            in_flight,
+            Progress(show=False),
+            return_exceptions=True,
+            numbered=False,
+        )
 
     def give_up(self) -> None:
         """Have the next one opened anew: the server of this one has gone."""

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tritonic_nb import flight
 from tritonic_nb.crew import Crew
 from tritonic_nb.errors import (
     ArgumentError,
@@ -48,6 +47,7 @@ __all__ = [
     "checked_limits",
     "checked_order",
     "do_chunk",
+    "named",
     "spread",
 ]
 
@@ -192,14 +192,7 @@ def _do(order: Order, items: list[Any], values: list[Any], numbers: Sequence[int
     if reduce is None:
         options.pop("copy", None)  # what travels is a copy
     with _outpost(order) as post:
-        # Whatever the number is here, the caller knows another.
-        results = flight.in_order(
-            flight.jobs_of(post.infer, (items[at] for at in numbers), options),
-            order.in_flight,
-            Progress(show=False),
-            return_exceptions=True,
-            numbered=False,
-        )
+        results = post.infer_each((items[at] for at in numbers), options, order.in_flight)
         for at, result in zip(numbers, results, strict=True):
             values[at] = _kept(result, reduce)
         left = [at for at in numbers if _got_no_answer(values[at])]
@@ -455,7 +448,7 @@ def _values(task: _Task, given: int) -> list[Any]:
         values: list[Any] = task.future.result().values
         task.future = None  # and a cluster need not keep them any more
     except TritonicError as error:  # no session: the same for all of them
-        error.locate(_named(task.numbers))
+        error.locate(named(task.numbers))
         raise
     except (Exception, AsyncCancelledError) as error:
         failed = _executor_error(error, task.numbers, given)
@@ -489,13 +482,13 @@ def _executor_error(error: BaseException, numbers: range, given: int) -> Executo
     """Return our error for one of an executor, about a chunk."""
     name = type(error).__name__
     if isinstance(error, BrokenExecutor):
-        message = f"a worker died, and with it the executor ({name}): {_named(numbers)} and all "
+        message = f"a worker died, and with it the executor ({name}): {named(numbers)} and all "
         message += f"others that were not given are not done; {given} were given before"
         remedy = "make a new executor and map the rest; Dask does a lost worker's items again"
     else:
         said = _in_short(error)
         told = f"{name}: {said}" if said else name
-        message = f"{_named(numbers)} were not done: {told}"
+        message = f"{named(numbers)} were not done: {told}"
         remedy = (
             "the executor's own log tells more; an item on which workers die must be left out, and "
             "what reduce returns must be something that can be pickled"
@@ -511,7 +504,8 @@ def _in_short(error: BaseException) -> str:
     return f"{lines[0]} … {lines[-1]}" if "Traceback" in str(error) else " ".join(lines)
 
 
-def _named(numbers: range) -> str:
+def named(numbers: range) -> str:
+    """Name items by their numbers, for a message."""
     return f"items {numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"item {numbers[0]}"
 
 
